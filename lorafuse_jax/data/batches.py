@@ -1,0 +1,167 @@
+"""Token ids to packed batches: several examples share a row, each blind to the others."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from lorafuse_jax.data.encode import Encoded
+
+ORDER_STREAM = 0x0DE2
+"""Tells the generator of data orders from other uses of the same seed."""
+
+ROW_MULTIPLE = 64
+
+
+class Batch(NamedTuple):
+    """Packed examples; with a seed axis in front while training.
+
+    Attributes:
+        tokens: ids; 0 where there is padding.
+        segments: which example of its row a token belongs to, from 1; 0 is padding.
+        positions: place in its example, from 0.
+        loss_index: flat index into [B * T] of each token whose successor is an answer token.
+        loss_target: that successor.
+        loss_weight: 1, or 0 for padding.
+        loss_example: which of the packed examples it belongs to.
+    """
+
+    tokens: Int32[np.ndarray, "*S B T"]
+    segments: Int32[np.ndarray, "*S B T"]
+    positions: Int32[np.ndarray, "*S B T"]
+    loss_index: Int32[np.ndarray, "*S M"]
+    loss_target: Int32[np.ndarray, "*S M"]
+    loss_weight: Float32[np.ndarray, "*S M"]
+    loss_example: Int32[np.ndarray, "*S M"]
+
+
+class BatchShape(NamedTuple):
+    """B rows of T tokens, M of them with a loss."""
+
+    rows: int
+    length: int
+    losses: int
+
+
+def order_for_epoch(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    """The permutation in which a seed sees the examples in an epoch, from these three alone."""
+    return np.random.default_rng([seed, ORDER_STREAM, epoch]).permutation(num_examples)
+
+
+def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
+    """Which examples share a row: first fit, longest first; deterministic."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+        length = lengths[number]
+        row = next((r for r, left in enumerate(room) if left >= length), None)
+        if row is None:
+            rows.append([])
+            room.append(row_length)
+            row = len(rows) - 1
+        rows[row].append(number)
+        room[row] -= length
+    return rows
+
+
+def pack(examples: Sequence[Encoded], shape: BatchShape) -> Batch:
+    """One batch of these examples; they must fit the shape."""
+    tokens, segments, positions = (np.zeros((shape.rows, shape.length), np.int32) for _ in range(3))
+    index, target, owner = (np.zeros(shape.losses, np.int32) for _ in range(3))
+    weight = np.zeros(shape.losses, np.float32)
+    used = 0
+    for row, numbers in enumerate(assign_rows([e.length for e in examples], shape.length)):
+        start = 0
+        for segment, number in enumerate(numbers, start=1):
+            example = examples[number]
+            here = slice(start, start + example.length)
+            tokens[row, here] = np.concatenate([example.prompt, example.completion])
+            segments[row, here] = segment
+            positions[row, here] = np.arange(example.length)
+            losses = slice(used, used + len(example.completion))
+            first = row * shape.length + start + len(example.prompt) - 1
+            index[losses] = first + np.arange(len(example.completion))
+            target[losses] = example.completion
+            owner[losses] = number
+            weight[losses] = 1
+            start, used = here.stop, losses.stop
+    return Batch(tokens, segments, positions, index, target, weight, owner)
+
+
+def full_batches(examples: Sequence[Encoded], row_length: int, rows: int) -> list[Batch]:
+    """All examples once, in batches of ``rows`` rows and one common shape."""
+    packed = assign_rows([example.length for example in examples], row_length)
+    groups = [
+        [examples[number] for row in packed[start : start + rows] for number in row]
+        for start in range(0, len(packed), rows)
+    ]
+    losses = max(sum(len(example.completion) for example in group) for group in groups)
+    return [pack(group, BatchShape(rows, row_length, losses)) for group in groups]
+
+
+class Loader:
+    """The batches of all seeds, each in its own order, in one shape: one compilation.
+
+    A step takes the next ``examples_per_step`` examples of each seed's endless order (epochs run on
+    into each other), and depends on the step's number alone. Since orders follow from the seeds and
+    packing from the lengths, the smallest shape that fits every step is found beforehand.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Encoded],
+        *,
+        order_seeds: Sequence[int],
+        examples_per_step: int,
+        num_steps: int,
+        row_length: int | None = None,
+    ) -> None:
+        """Plan all steps.
+
+        Args:
+            examples: the training set.
+            order_seeds: one integer a member; equal ones see the same order.
+            examples_per_step: of each member.
+            num_steps: how many steps will be asked for.
+            row_length: T; by default 128, or enough for the longest example.
+        """
+        self._examples = examples
+        self._order_seeds = tuple(order_seeds)
+        self._per_step = examples_per_step
+        longest = max(example.length for example in examples)
+        if row_length is None:
+            row_length = max(128, -(-longest // ROW_MULTIPLE) * ROW_MULTIPLE)
+        rows = losses = 0
+        for step in range(num_steps):
+            for seed in set(self._order_seeds):
+                chosen = [examples[number] for number in self.chosen(seed, step)]
+                rows = max(rows, len(assign_rows([e.length for e in chosen], row_length)))
+                losses = max(losses, sum(len(e.completion) for e in chosen))
+        self.shape = BatchShape(rows, row_length, losses)
+
+    def chosen(self, seed: int, step: int) -> list[int]:
+        """Numbers of the examples that a seed sees in a step."""
+        count = len(self._examples)
+        places = range(step * self._per_step, (step + 1) * self._per_step)
+        orders = {
+            epoch: order_for_epoch(seed, epoch, count)
+            for epoch in {place // count for place in places}
+        }
+        return [int(orders[place // count][place % count]) for place in places]
+
+    def batch(self, step: int) -> Batch:
+        """The step's batch, leaves [S, ...]."""
+        each = [
+            pack([self._examples[n] for n in self.chosen(seed, step)], self.shape)
+            for seed in self._order_seeds
+        ]
+        return Batch(*(np.stack(leaves) for leaves in zip(*each, strict=True)))
+
+    def tokens(self, step: int) -> int:
+        """Real tokens of the step over all members."""
+        return sum(
+            self._examples[number].length
+            for seed in self._order_seeds
+            for number in self.chosen(seed, step)
+        )

@@ -1,0 +1,110 @@
+"""The two stages of SeedLoRA, for one module of one layer.
+
+Gradients in the weights take every choice (which entries are large, which sign wins, which
+subspace) as given: choices are flat between their jumps, and the derivative of singular vectors is
+infinite where members are identical.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+from lorafuse_jax.adapter import concat_pair
+from lorafuse_jax.adapter_spectral import core_svd
+from lorafuse_jax.fusion.hyperparameters import Real
+from lorafuse_jax.fusion.magnitude import magnitude_quantile
+from lorafuse_jax.types import LoraPair
+
+
+class Settled(NamedTuple):
+    """What stage 1 decides: which entries, and their values (zero elsewhere)."""
+
+    where: Bool[Array, "I O"]
+    values: Float[Array, "I O"]
+
+
+class Subspace(NamedTuple):
+    """Orthonormal bases of fan-in and fan-out: the paper's V and U, our kernels being [I, O]."""
+
+    left: Float[Array, "I K"]
+    right: Float[Array, "K O"]
+
+
+def settle_large_entries(
+    deltas: Float[Array, "S I O"],
+    weights: Float[Array, " S"],
+    *,
+    quantile: Real,
+    minimum_large: int,
+    tie: Literal["sum", "drop"],
+) -> Settled:
+    """Stage 1: where members are large, the mean of the large ones of the majority sign.
+
+    The mean is over those members alone, so it does not shrink as the plain mean does. Members of
+    weight zero do not take part.
+    """
+    thresholds = jax.vmap(magnitude_quantile, in_axes=(0, None))(deltas, quantile)
+    large = jnp.abs(deltas) >= thresholds[:, None, None]
+    large &= (deltas != 0) & (weights != 0)[:, None, None]
+    positive = (large & (deltas > 0)).sum(0)
+    negative = (large & (deltas < 0)).sum(0)
+    sign = jnp.sign(positive - negative)
+    if tie == "sum":
+        total = jnp.einsum("s,sio->io", weights, jnp.where(large, deltas, 0))
+        sign = jnp.where(sign == 0, jnp.sign(total), sign)
+    kept = large & (jnp.sign(deltas) == sign)
+    where = (positive + negative >= minimum_large) & (sign != 0)
+    return Settled(where, jnp.where(where, mean_of_kept(deltas, kept, weights), 0))
+
+
+def subspace_of_mean(pair: LoraPair, weights: Float[Array, " S"], size: int) -> Subspace:
+    """The leading singular vectors of ``sum_s w_s delta_s``, from the factors."""
+    u, _, vt = core_svd(jax.lax.stop_gradient(concat_pair(pair, weights)))
+    return Subspace(u[:, :size], vt[:size])
+
+
+def subspace_of_residual(
+    residuals: Float[Array, "S I O"], weights: Float[Array, " S"], size: int
+) -> Subspace:
+    """The same for dense members, by a dense SVD."""
+    mean = jax.lax.stop_gradient(jnp.einsum("s,sio->io", weights, residuals))
+    u, _, vt = jnp.linalg.svd(mean, full_matrices=False)
+    return Subspace(u[:, :size], vt[:size])
+
+
+def fuse_mean(
+    coordinates: Float[Array, "S K K"], weights: Float[Array, " S"]
+) -> Float[Array, "K K"]:
+    """The weighted sum."""
+    return jnp.einsum("s,skj->kj", weights, coordinates)
+
+
+def fuse_ties(
+    coordinates: Float[Array, "S K K"], weights: Float[Array, " S"], density: Real
+) -> Float[Array, "K K"]:
+    """TIES (arXiv:2306.01708, algorithm 1): trim, elect the sign, mean of those who have it."""
+    thresholds = jax.vmap(magnitude_quantile, in_axes=(0, None))(coordinates, 1 - density)
+    trimmed = jnp.where(jnp.abs(coordinates) >= thresholds[:, None, None], coordinates, 0)
+    sign = jnp.sign(jnp.einsum("s,skj->kj", weights, trimmed))
+    kept = (jnp.sign(trimmed) == sign) & (sign != 0)
+    return mean_of_kept(trimmed, kept, weights)
+
+
+def fuse_dare(
+    coordinates: Float[Array, "S K K"], weights: Float[Array, " S"], drop: Real, key: Key[Array, ""]
+) -> Float[Array, "K K"]:
+    """DARE (arXiv:2311.03099): drop at random, rescale by ``1 / (1 - drop)``, weighted sum."""
+    kept = jax.random.bernoulli(key, 1 - drop, coordinates.shape)
+    return fuse_mean(jnp.where(kept, coordinates / (1 - drop), 0), weights)
+
+
+def mean_of_kept(
+    values: Float[Array, "S I O"], kept: Bool[Array, "S I O"], weights: Float[Array, " S"]
+) -> Float[Array, "I O"]:
+    """``sum(weights) * sum_kept w_s x_s / sum_kept w_s``; zero where none is kept."""
+    shares = jnp.where(kept, weights[:, None, None], 0)
+    mass = shares.sum(0)
+    mean = (shares * values).sum(0) / jnp.where(mass == 0, 1, mass)
+    return jnp.where(mass == 0, 0, weights.sum() * mean)

@@ -1,0 +1,234 @@
+"""LoRA (arXiv 2106.09685, rsLoRA 2312.03732) as data beside a model that knows nothing of it.
+
+An adapter carries no scale: ``delta = lora_a @ lora_b`` is what is added to the kernel. While
+training, ``scaled`` multiplies ``lora_b`` by the rule's ``alpha / rank`` before the forward pass,
+so that there is one forward for trained, imported and fused adapters alike.
+"""
+
+import math
+import re
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Key
+
+from lorafuse_jax.models.decoder import LayerHook
+from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
+
+ALL_LINEAR = r"layers/(self_attn|mlp)/\w+_proj"
+LAYERS = "layers/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraRule:
+    """Which projections get which low-rank update; of several rules the first that matches wins.
+
+    Attributes:
+        targets: full-match regular expression on the module path, ``"layers/self_attn/q_proj"``.
+        rank: R, at least 1.
+        alpha: numerator of the scale.
+        dropout: probability in [0, 1) with which an input feature of the update is dropped.
+        rslora: scale by ``alpha / sqrt(rank)`` instead of ``alpha / rank``.
+    """
+
+    targets: str = ALL_LINEAR
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    rslora: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UserError(f"rank {self.rank} is not possible: a LoRA rank is at least 1")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout {self.dropout} is not a probability in [0, 1)")
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise UserError(f"targets {self.targets!r} is no regular expression: {error}") from None
+
+    @property
+    def scale(self) -> float:
+        """What ``lora_a @ lora_b`` is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+
+def adaptable_modules(params: Params) -> dict[str, tuple[int, int, int]]:
+    """Module path -> (L, I, O) of every projection of the scanned layers."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params["layers"]):
+        *module, last = (str(entry.key) for entry in path)
+        if last == "kernel":
+            found[LAYERS + "/".join(module)] = leaf.shape
+    return found
+
+
+def match_rules(modules: Iterable[str], rules: Sequence[LoraRule]) -> dict[str, LoraRule]:
+    """Module path -> the first rule that matches it, for those that have one.
+
+    Raises:
+        UserError: a rule matches no module at all.
+    """
+    modules = list(modules)
+    for rule in rules:
+        if not any(re.fullmatch(rule.targets, module) for module in modules):
+            listed = "\n  ".join(modules)
+            raise UserError(f"targets {rule.targets!r} match no module; there are\n  {listed}")
+    matched = {}
+    for module in modules:
+        rule = next((rule for rule in rules if re.fullmatch(rule.targets, module)), None)
+        if rule is not None:
+            matched[module] = rule
+    return matched
+
+
+def init_adapter(key: Key[Array, ""], params: Params, rules: Sequence[LoraRule]) -> Adapter:
+    """A fresh adapter: A uniform in +-1/sqrt(I) as in PEFT, B zero, so that it changes nothing yet.
+
+    Each module draws from its own key, folded from its name, so adding a target moves no other.
+    """
+    shapes = adaptable_modules(params)
+    adapter: Adapter = {}
+    for module, rule in match_rules(shapes, rules).items():
+        layers, fan_in, fan_out = shapes[module]
+        module_key = jax.random.fold_in(key, zlib.crc32(module.encode()))
+        bound = 1 / math.sqrt(fan_in)
+        adapter[module] = LoraPair(
+            jax.random.uniform(
+                module_key, (layers, fan_in, rule.rank), minval=-bound, maxval=bound
+            ),
+            jnp.zeros((layers, rule.rank, fan_out)),
+        )
+    return adapter
+
+
+def scaled(adapter: Adapter, rules: Sequence[LoraRule]) -> Adapter:
+    """The adapter with each rule's scale folded into ``lora_b``: what is saved, fused, served."""
+    result: Adapter = {}
+    for module, rule in match_rules(adapter, rules).items():
+        pair = adapter[module]
+        assert isinstance(pair, LoraPair)
+        result[module] = LoraPair(pair.lora_a, pair.lora_b * rule.scale)
+    return result
+
+
+def check_fits(adapter: Adapter, params: Params) -> None:
+    """Raise UserError if the adapter has a module that the model lacks, or of another shape."""
+    shapes = adaptable_modules(params)
+    for module, update in adapter.items():
+        if module not in shapes:
+            near = get_close_matches(module, shapes, n=3, cutoff=0.3) or sorted(shapes)
+            raise UserError(f"the model has no module {module!r}; near: {', '.join(near)}")
+        if isinstance(update, LoraPair):
+            layers, fan_in, _ = update.lora_a.shape
+            shape = (layers, fan_in, update.lora_b.shape[-1])
+        else:
+            shape = update.delta.shape
+        if shape != shapes[module]:
+            raise UserError(
+                f"{module}: the adapter is for [L, I, O] = {list(shape)}, the model has "
+                f"{list(shapes[module])}; it was made for another model"
+            )
+
+
+def adapter_hook(
+    adapter: Adapter, *, rules: Sequence[LoraRule] = (), dropout_key: Key[Array, ""] | None = None
+) -> LayerHook:
+    """What makes the decoder's projections add their update, layer by layer.
+
+    Args:
+        adapter: leaves [L, ...], with the scale in them.
+        rules: where the dropout rates stand; of use only with ``dropout_key``.
+        dropout_key: drop input features of the updates; None (evaluation) drops none.
+    """
+    rates = {}
+    if dropout_key is not None and any(rule.dropout for rule in rules):
+        rates = {module: rule.dropout for module, rule in match_rules(adapter, rules).items()}
+    layers = jax.tree.leaves(adapter)[0].shape[0]
+    keys = jax.random.split(dropout_key, layers) if rates else None
+
+    def interceptor(per_layer: tuple[Adapter, Array | None]) -> Callable:
+        updates, key = per_layer
+
+        def intercept(next_fun, args, kwargs, context):
+            y = next_fun(*args, **kwargs)
+            module = LAYERS + "/".join(context.module.path)
+            if module not in updates or context.method_name != "__call__":
+                return y
+            x = args[0]
+            if rates.get(module):
+                x = _drop(x, rates[module], jax.random.fold_in(key, zlib.crc32(module.encode())))
+            return y + _apply_update(updates[module], x)
+
+        return intercept
+
+    return LayerHook((adapter, keys), interceptor)
+
+
+def member_rows_hook(stacked: Adapter) -> LayerHook:
+    """As ``adapter_hook`` for many adapters in one batch of rows, for decoding.
+
+    Rows [S * B] belong to members in order, B each. The base weights see one batch of all rows;
+    only the updates are applied member by member. (Under vmap the slot updates of the cache would
+    turn into scatters.)
+
+    Args:
+        stacked: leaves [S, L, ...]; empty for the base model.
+    """
+    per_layer = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), stacked)
+
+    def interceptor(updates: Adapter) -> Callable:
+        def intercept(next_fun, args, kwargs, context):
+            y = next_fun(*args, **kwargs)
+            module = LAYERS + "/".join(context.module.path)
+            if module not in updates or context.method_name != "__call__":
+                return y
+            members = jax.tree.leaves(updates[module])[0].shape[0]
+            x = args[0].reshape(members, -1, args[0].shape[-1])
+            return y + _apply_update(updates[module], x).reshape(y.shape)
+
+        return intercept
+
+    return LayerHook(per_layer, interceptor)
+
+
+def _apply_update(update: LoraPair | DenseDelta, x: Array) -> Array:
+    if isinstance(update, DenseDelta):
+        return x @ update.delta.astype(x.dtype)
+    return _low_rank_product(x, update.lora_a.astype(x.dtype), update.lora_b.astype(x.dtype))
+
+
+@jax.custom_vjp
+def _low_rank_product(x: Array, lora_a: Array, lora_b: Array) -> Array:
+    return (x @ lora_a) @ lora_b
+
+
+def _low_rank_forward(x: Array, lora_a: Array, lora_b: Array) -> tuple[Array, tuple]:
+    down = x @ lora_a
+    return down @ lora_b, (x, down, lora_a, lora_b)
+
+
+def _low_rank_backward(residuals: tuple, cotangent: Array) -> tuple[Array, Array, Array]:
+    """As differentiation gives it, with the narrow factor on the left of both weight gradients.
+
+    Otherwise, under vmap, XLA:CPU copies the wide factor (``x``, the cotangent) into another
+    layout, which costs a fifth of a whole training step. The barrier keeps it from folding the
+    transpose of A's gradient back into the product.
+    """
+    x, down, lora_a, lora_b = residuals
+    flat = lambda y: y.reshape(-1, y.shape[-1])  # noqa: E731
+    down_cotangent = cotangent @ lora_b.T
+    lora_a_transposed = jax.lax.optimization_barrier(flat(down_cotangent).T @ flat(x))
+    return down_cotangent @ lora_a.T, lora_a_transposed.T, flat(down).T @ flat(cotangent)
+
+
+_low_rank_product.defvjp(_low_rank_forward, _low_rank_backward)
+
+
+def _drop(x: Array, rate: float, key: Array) -> Array:
+    kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+    return jnp.where(kept, x / (1 - rate), 0)

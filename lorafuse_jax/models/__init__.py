@@ -1,0 +1,1 @@
+"""Decoders: a family-neutral model, its families, and how they are loaded."""

@@ -1,0 +1,137 @@
+"""The run folder: where everything of one experiment lies, and which parts are finished.
+
+    RUN/
+      config.json          what was asked for, resolved, with model and data fingerprints, versions
+      metrics.jsonl        a line a step and seed
+      checkpoints/         training state (orbax)
+      adapters/seed-11/    each seed's adapter, PEFT format
+      fused/NAME/          each fused adapter, with operator, hyper-parameters and member hashes
+      predictions.jsonl    every example, every model
+      report.html table.md
+
+A finished part is never redone; a part is finished when its folder or its last line is there.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from lorafuse_jax.types import UserError
+
+PACKAGES = ("lorafuse-jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON line a step and seed."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """Training states."""
+        return self.path / "checkpoints"
+
+    @property
+    def predictions_path(self) -> Path:
+        """One JSON line a task, example and model."""
+        return self.path / "predictions.jsonl"
+
+    def adapter_path(self, seed: int) -> Path:
+        """The adapter of one seed."""
+        return self.path / "adapters" / f"seed-{seed}"
+
+    def fused_path(self, name: str) -> Path:
+        """A fused adapter."""
+        return self.path / "fused" / name
+
+    def fused_names(self) -> list[str]:
+        """Fused adapters that are there, in alphabetical order."""
+        folders = (self.path / "fused").glob("*/provenance.json")
+        return sorted(file.parent.name for file in folders)
+
+    def config(self) -> dict:
+        """The configuration.
+
+        Raises:
+            UserError: this is no run folder.
+        """
+        try:
+            return json.loads(self.config_path.read_text())
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.path} is no run folder: it has no config.json; lorafuse train makes one"
+            ) from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"{self.config_path} is damaged: {error}") from None
+
+    def metrics(self) -> list[dict]:
+        """The lines of ``metrics.jsonl``; none if there was no training yet."""
+        if not self.metrics_path.exists():
+            return []
+        return [json.loads(line) for line in self.metrics_path.read_text().splitlines()]
+
+    def open_for(self, config: dict) -> None:
+        """Start a run with this configuration, or go on with one that was started with it.
+
+        Raises:
+            UserError: the folder holds something else, or a run with another configuration.
+        """
+        if self.config_path.exists():
+            _check_same(self.config(), config, self.path)
+            return
+        if self.path.exists() and any(self.path.iterdir()):
+            raise UserError(
+                f"{self.path} is not empty and holds no run; name a new folder with --out"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.config_path, json.dumps(config, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides over a result."""
+    return {package: version(package) for package in PACKAGES}
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is whole or not there."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def check_name(name: str) -> str:
+    """A name that is safe as a folder's.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
+        raise UserError(f"{name!r} is no name for a folder: use letters, digits and . _ + -")
+    return name
+
+
+def _check_same(old: dict, new: dict, path: Path) -> None:
+    keys = sorted((old.keys() | new.keys()) - {"versions"})
+    different = [key for key in keys if old.get(key) != new.get(key)]
+    if different:
+        listed = "\n".join(
+            f"  {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in different
+        )
+        raise UserError(
+            f"{path} holds a run with another configuration:\n{listed}\n"
+            "name another folder with --out, or repeat the command as it was to go on with it"
+        )

@@ -1,0 +1,1 @@
+"""Training: N adapters in one jitted step, each as if it were trained alone."""

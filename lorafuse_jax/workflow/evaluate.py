@@ -1,0 +1,196 @@
+"""``lorafuse evaluate``: base, seeds and fused adapters answer the same questions over one base."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from lorafuse_jax.adapted import extend_rows
+from lorafuse_jax.adapter import stack
+from lorafuse_jax.data.encode import Encoded, encode_split
+from lorafuse_jax.data.examples import Example
+from lorafuse_jax.evaluation.answers import extract, is_correct
+from lorafuse_jax.evaluation.predictions import Kind, Prediction, append, done
+from lorafuse_jax.formats import load_adapter
+from lorafuse_jax.generation.answer import Answer, Engine, Question, answer
+from lorafuse_jax.lora import check_fits
+from lorafuse_jax.models.cache import empty_cache
+from lorafuse_jax.models.head import output_logits, token_log_probs
+from lorafuse_jax.models.hub import Model
+from lorafuse_jax.run_folder import RunFolder
+from lorafuse_jax.types import Adapter, DenseDelta, UserError
+from lorafuse_jax.workflow.inputs import load_any_model, load_any_task, template_of
+from lorafuse_jax.workflow.progress import meter
+
+ROW_BUDGET = 192
+"""Rows of one batch: enough for matrix products at full speed, few enough for a laptop's memory."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of the comparison."""
+
+    name: str
+    kind: Kind
+    adapter: Adapter
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A split of a task, ready to be asked.
+
+    Attributes:
+        task: ``name/split``, as in tables.
+        examples: what is asked.
+        encoded: the same, as token ids.
+        max_new_tokens: half as many again as the longest reference has.
+    """
+
+    task: str
+    examples: list[Example]
+    encoded: list[Encoded]
+
+    @property
+    def max_new_tokens(self) -> int:
+        return math.ceil(1.5 * max(len(one.completion) for one in self.encoded) / 16) * 16
+
+
+def evaluate(run: RunFolder, tasks: list[str], limit: int | None = None) -> None:
+    """Let every model of the run answer, and score the reference answers; adds to predictions.jsonl.
+
+    Args:
+        run: with its adapters, and fused ones.
+        tasks: ``NAME`` (its test split) or ``NAME/SPLIT``; empty is the run's own task.
+        limit: the first so many examples of each split; None is all.
+    """
+    config = run.config()
+    model = load_any_model(config["model"])
+    if model.fingerprint != config["model_fingerprint"]:
+        raise UserError(f"{run.path} was trained on another model than {config['model']} now is")
+    members = load_comparison(run)
+    for member in members:
+        check_fits(member.adapter, model.params)
+    asked = [prepare(task, model, limit) for task in tasks or [config["data"]]]
+    engine = make_engine(model)
+    for questions in asked:
+        _ask(run, engine, model, members, questions)
+
+
+def load_comparison(run: RunFolder) -> list[Member]:
+    """The base model, every seed and every fused adapter of a run."""
+    members = [Member("base", "base", {})]
+    for seed in run.config()["seeds"]:
+        members.append(Member(f"seed-{seed}", "seed", load_adapter(run.adapter_path(seed))))
+    for name in run.fused_names():
+        members.append(Member(name, "fused", load_adapter(run.fused_path(name))))
+    return members
+
+
+def prepare(name: str, model: Model, limit: int | None) -> Questions:
+    """The questions of ``NAME`` or ``NAME/SPLIT``.
+
+    Raises:
+        UserError: there is no such split, or an example has no answer to check.
+    """
+    head, slash, tail = name.rpartition("/")
+    known = slash and tail in ("train", "validation", "test", "transfer")
+    task = load_any_task(head if known else name)
+    split = tail if known else "test"
+    if not task.splits.get(split):
+        raise UserError(f"{name}: no {split} examples; there are {', '.join(task.splits)}")
+    examples = task.splits[split][:limit]
+    for example in examples:
+        if example.answer is None:
+            raise UserError(f"{example.where}: no 'answer' to check; add one to every line")
+    encoded = encode_split(
+        examples,
+        model.tokenizer,
+        template_of(task, model),
+        max_length=model.config.context_length,
+    )
+    return Questions(f"{task.name}/{split}", examples, encoded.examples)
+
+
+def make_engine(model: Model) -> Engine:
+    """The model as the pure functions that decoding needs."""
+    config = model.config
+    dtype = model.params["embed_tokens"]["embedding"].dtype
+    return Engine(
+        empty_cache=partial(empty_cache, config, dtype=dtype),
+        extend=partial(extend_rows, config),
+        logits=partial(output_logits, config),
+        log_probs=partial(token_log_probs, config),
+        stop_token=model.tokenizer.eos_token_id,
+    )
+
+
+def groups_of_one_kind(members: list[Member]) -> Iterator[list[Member]]:
+    """Members that decode as one batch: the base, the low-rank ones, the dense ones."""
+    kinds = {"base": [], "low rank": [], "dense": []}
+    for member in members:
+        updates = list(member.adapter.values())
+        dense = bool(updates) and isinstance(updates[0], DenseDelta)
+        kinds["base" if not updates else "dense" if dense else "low rank"].append(member)
+    return (group for group in kinds.values() if group)
+
+
+def _ask(
+    run: RunFolder, engine: Engine, model: Model, members: list[Member], questions: Questions
+) -> None:
+    finished = done(run.predictions_path)
+    total = len(members) * len(questions.examples)
+    already = sum(
+        (questions.task, example.id, member.name) in finished
+        for member in members
+        for example in questions.examples
+    )
+    with meter(questions.task, total, already) as progress:
+        for group in groups_of_one_kind(members):
+            open_numbers = [
+                number
+                for number, example in enumerate(questions.examples)
+                if any((questions.task, example.id, m.name) not in finished for m in group)
+            ]
+            stacked = stack([member.adapter for member in group])
+            batches = answer(
+                engine,
+                model.params,
+                stacked,
+                [
+                    Question(questions.encoded[n].prompt, questions.encoded[n].completion)
+                    for n in open_numbers
+                ],
+                rows=min(max(1, ROW_BUDGET // len(group)), len(questions.examples)),
+                max_new_tokens=questions.max_new_tokens,
+            )
+            for chosen, answers in batches:
+                numbers = [open_numbers[index] for index in chosen]
+                rows = [
+                    _prediction(questions, number, member, one, model)
+                    for member, row in zip(group, answers, strict=True)
+                    for number, one in zip(numbers, row, strict=True)
+                ]
+                rows = [r for r in rows if (r.task, r.id, r.model) not in finished]
+                append(run.predictions_path, rows)
+                progress.advance(len(rows), ", ".join(member.name for member in group))
+
+
+def _prediction(
+    questions: Questions, number: int, member: Member, one: Answer, model: Model
+) -> Prediction:
+    example = questions.examples[number]
+    text = model.tokenizer.decode(one.tokens, skip_special_tokens=True)
+    found = extract(text)
+    reference = example.answer or ""
+    return Prediction(
+        task=questions.task,
+        id=example.id,
+        model=member.name,
+        kind=member.kind,
+        text=text,
+        prediction=found,
+        reference=reference,
+        correct=is_correct(found, reference),
+        logprob=one.log_prob,
+        tokens=len(questions.encoded[number].completion),
+    )

@@ -1,0 +1,98 @@
+"""Model and data of a run, found by path or name, checked before any long work."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from lorafuse_jax.assets import ASSETS, fetch
+from lorafuse_jax.data.encode import Encoded, encode_split
+from lorafuse_jax.data.examples import Example, Task, load_task
+from lorafuse_jax.models.hub import Model, load_model
+from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.progress import console
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """A task as token ids.
+
+    Attributes:
+        path: where it came from.
+        fingerprint: sha256 of what is trained and validated on.
+        template: name of the prompt template.
+        train: training examples.
+        validation: held-out examples.
+        dropped: examples left out for their length.
+    """
+
+    path: Path
+    fingerprint: str
+    template: str
+    train: list[Encoded]
+    validation: list[Encoded]
+    dropped: int
+
+
+def resolve(name: str) -> Path:
+    """The folder of a fetched asset, fetching it first, or else the path itself."""
+    if name in ASSETS and not Path(name).exists():
+        return fetch(name, say=console.print)
+    return Path(name)
+
+
+def load_any_model(name: str) -> Model:
+    """A model by folder, asset name or hub name."""
+    return load_model(resolve(name) if name in ASSETS or Path(name).exists() else name)
+
+
+def load_any_task(name: str) -> Task:
+    """A task by file, folder or asset name."""
+    return load_task(resolve(name))
+
+
+def template_of(task: Task, model: Model) -> str:
+    """The task's own template; otherwise the chat template where the tokenizer has one."""
+    if task.template is not None:
+        return task.template
+    return "chat" if getattr(model.tokenizer, "chat_template", None) else "qa"
+
+
+def load_inputs(config) -> tuple[Model, EncodedTask]:
+    """Everything a training run reads, with all its errors."""
+    task = load_any_task(config.data)
+    for split in ("train", "validation"):
+        if not task.splits.get(split):
+            raise UserError(f"{config.data} has no {split} examples; training needs both splits")
+    model = load_any_model(config.model)
+    limit = min(config.max_length or model.config.context_length, model.config.context_length)
+    template = template_of(task, model)
+    encoded, dropped = {}, 0
+    for split in ("train", "validation"):
+        result = encode_split(
+            task.splits[split],
+            model.tokenizer,
+            template,
+            max_length=limit,
+            overlong=config.overlong,
+        )
+        encoded[split] = result.examples
+        dropped += result.dropped
+    if dropped:
+        console.print(f"left out {dropped} examples of more than {limit} tokens (--overlong drop)")
+    fingerprint = fingerprint_of(task.splits["train"] + task.splits["validation"])
+    return model, EncodedTask(
+        resolve(config.data),
+        fingerprint,
+        template,
+        encoded["train"],
+        encoded["validation"],
+        dropped,
+    )
+
+
+def fingerprint_of(examples: list[Example]) -> str:
+    """sha256 over prompts and completions, in order."""
+    digest = sha256()
+    for example in examples:
+        digest.update(f"{example.prompt}\0{example.completion}\0".encode())
+    return digest.hexdigest()
