@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lorafuse_jax.adapter_spectral import core_svd
+from lorafuse_jax.adapter_spectral import core_svd, thin_svd
 from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
 
 
@@ -196,7 +196,7 @@ def compress(adapter: Adapter, rank: int) -> Adapter:
         if isinstance(exact, LoraPair):
             u, s, vt = core_svd(exact)
         else:
-            u, s, vt = jnp.linalg.svd(exact.delta, full_matrices=False)
+            u, s, vt = thin_svd(exact.delta)
         root = jnp.sqrt(s[:rank])
         pair = LoraPair(u[:, :rank] * root, root[:, None] * vt[:rank])
         return jax.tree.map(lambda leaf: leaf.astype(update[0].dtype), pair)

@@ -1,5 +1,11 @@
-"""The singular values and vectors of a low-rank update, without its dense delta."""
+"""The singular values and vectors of a low-rank update, without its dense delta.
 
+Matrices are factored one at a time, also under vmap. jaxlib 0.10 hands a batch of LAPACK calls to
+the pool of threads that wait for it, and several batches at once wait for ever: seen with two
+modules fused on two CPU cores, and fixed in jaxlib 0.11.2 by no longer doing so.
+"""
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,26 +23,43 @@ def core_svd(pair: LoraPair) -> tuple[Float[Array, "I K"], Float[Array, " K"], F
     """
     left, left_core = tall_qr(pair.lora_a)
     right, right_core = tall_qr(pair.lora_b.mT)
-    u, s, vt = jnp.linalg.svd(left_core @ right_core.mT, full_matrices=False)
+    u, s, vt = thin_svd(left_core @ right_core.mT)
     return left @ u, s, vt @ right.mT
+
+
+@jax.custom_batching.sequential_vmap
+def thin_svd(
+    matrix: Float[Array, "I O"],
+) -> tuple[Float[Array, "I K"], Float[Array, " K"], Float[Array, "K O"]]:
+    """``jnp.linalg.svd`` without the null space: U, s, Vt with K = min(I, O)."""
+    u, s, vt = jnp.linalg.svd(matrix, full_matrices=False)
+    return u, s, vt
 
 
 def tall_qr(
     matrix: Float[Array, "rows columns"],
 ) -> tuple[Float[Array, "rows K"], Float[Array, "K columns"]]:
-    """The reduced QR of a tall matrix, in blocks of rows (arXiv:0808.2664, TSQR).
+    """The reduced QR of a tall matrix, in blocks of rows (TSQR, arXiv:0808.2664).
 
-    Exact and backward stable like ``jnp.linalg.qr``, which it calls on blocks small enough that
-    LAPACK stays on one thread: on 2 CPU cores the threads of XLA and of OpenBLAS wait for each
-    other, and a 576 x 24 matrix takes 140 ms at once, 0.5 ms in blocks.
+    As exact as ``jnp.linalg.qr``, which does the blocks. They are small enough for OpenBLAS to stay
+    on one thread: its threads and those of XLA get in each other's way, and on two CPU cores a
+    576 x 24 matrix takes 140 ms in one piece and 1 ms in blocks.
     """
     rows, columns = matrix.shape
     height = 4 * columns
     if rows <= height:
-        return jnp.linalg.qr(matrix)
+        return _small_qr(matrix)
     count = -(-rows // height)
     filled = jnp.pad(matrix, ((0, count * height - rows), (0, 0)))  # rows of zeros change nothing
-    inner, cores = jnp.linalg.qr(filled.reshape(count, height, columns))
+    inner, cores = jax.lax.map(_small_qr, filled.reshape(count, height, columns))
     outer, core = tall_qr(cores.reshape(count * columns, columns))
     orthonormal = inner @ outer.reshape(count, columns, columns)
     return orthonormal.reshape(count * height, columns)[:rows], core
+
+
+@jax.custom_batching.sequential_vmap
+def _small_qr(
+    matrix: Float[Array, "rows columns"],
+) -> tuple[Float[Array, "rows K"], Float[Array, "K columns"]]:
+    orthonormal, core = jnp.linalg.qr(matrix)
+    return orthonormal, core

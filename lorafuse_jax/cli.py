@@ -55,8 +55,8 @@ class Train(TrainConfig):
 
     Attributes:
         model: folder of a Hugging Face model, hub name, or a name that lorafuse fetch lists.
-        data: JSONL file with prompt and completion, folder with train.jsonl and validation.jsonl, or
-            a name that lorafuse fetch lists.
+        data: JSONL file with prompt and completion, folder with train.jsonl and validation.jsonl,
+            or a name that lorafuse fetch lists.
         out: the run folder.
         seeds: one adapter each.
         rank: of the updates.
@@ -116,8 +116,8 @@ class Evaluate:
 
     Attributes:
         run_folder: what lorafuse train wrote.
-        tasks: NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists; the run's own
-            test split by default.
+        tasks: NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists; the run's
+            own test split by default.
         limit: ask only the first so many of each.
     """
 
@@ -151,8 +151,8 @@ class Report:
 class Demo:
     """The whole tool on a real model and real problems, in a quarter of an hour on two cores.
 
-    Fetches SmolLM2-135M and GSM-symbolic, trains three seeds, fuses them four ways, lets all of them
-    solve held-out problems, and reports. Repeating the command goes on where it was stopped.
+    Fetches SmolLM2-135M and GSM-symbolic, trains three seeds, fuses them four ways, lets all of
+    them solve held-out problems, and reports. Repeating the command goes on where it was stopped.
 
     Attributes:
         out: the run folder; runs/demo by default.
@@ -177,8 +177,8 @@ Command = (
 )
 
 ABOUT = (
-    "Train N LoRA adapters at once, fuse them, and see with paired statistics whether it helped.\n\n"
-    "Start with: lorafuse demo. Fusion operators: " + ", ".join(OPERATORS) + "."
+    "Train N LoRA adapters at once, fuse them, and see with paired statistics whether it "
+    "helped.\n\nStart with: lorafuse demo. Fusion operators: " + ", ".join(OPERATORS) + "."
 )
 
 

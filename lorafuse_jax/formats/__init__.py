@@ -1,5 +1,13 @@
-"""Adapters on disk: PEFT folders for low-rank ones, a safetensors file for dense ones."""
+"""Adapters on disk: PEFT's format for low-rank ones, safetensors for dense ones."""
 
 from lorafuse_jax.formats.adapters import load_adapter, save_adapter
+from lorafuse_jax.formats.peft import PeftInfo, load_peft, read_peft_info, save_peft
 
-__all__ = ["load_adapter", "save_adapter"]
+__all__ = [
+    "PeftInfo",
+    "load_adapter",
+    "load_peft",
+    "read_peft_info",
+    "save_adapter",
+    "save_peft",
+]

@@ -1,52 +1,60 @@
-"""A folder of files that appears whole or not at all, and safetensors that are read with care."""
+"""Folders that are there whole or not at all, and the JSON in them."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
 from lorafuse_jax.types import UserError
-
-PROVENANCE_FILE = "provenance.json"
 
 
 @contextmanager
-def whole_folder(folder: Path, provenance: dict[str, Any]) -> Iterator[Path]:
-    """A temporary sibling to fill; renamed to ``folder``, provenance included, if all went well.
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes ``folder`` when the block ends without an error.
+
+    It is made beside ``folder``, on the same disk, so that the last step is one rename.
 
     Raises:
-        UserError: ``folder`` is there already and not empty.
+        UserError: ``folder`` is there already and is not an empty folder.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder} is not empty; name another folder, or remove it")
+    folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        yield temporary
-        text = json.dumps(provenance, indent=2, default=str) + "\n"
-        (temporary / PROVENANCE_FILE).write_text(text)
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    _check_free(folder)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
+        whole = Path(beside) / folder.name
+        whole.mkdir()
+        yield whole
+        try:
+            whole.replace(folder)
+        except OSError:  # somebody else wrote it meanwhile
+            _check_free(folder)
+            raise
 
 
-def read_tensors(file: Path) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file.
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Indented, in the order given; what JSON has no form for (a path) is written as text."""
+    path.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
 
     Raises:
-        UserError: it is missing, damaged or cut short.
+        UserError: no such file, or not a JSON object.
     """
-    if not file.exists():
-        raise UserError(f"{file} does not exist")
     try:
-        return load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{file} is damaged or cut short ({error}); write it again") from None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there already; remove it or choose another place")

@@ -2,12 +2,13 @@
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lorafuse_jax.adapter import combine
 from lorafuse_jax.fusion.moments import (
     Scope,
+    combine_layers,
     entry_count,
     entry_sums,
     inner_products,
@@ -21,7 +22,7 @@ from lorafuse_jax.types import Adapter, LoraPair, UserError
 
 @operator(source="SeedLoRA, ICLR 2025 submission 3188 (version 1)", lift="tree")
 def distribution_matching(
-    stacked: Adapter,
+    stacked: dict[str, LoraPair],
     *,
     weights: Float[Array, " S"],
     reference: Literal["mean", "best"] = "mean",
@@ -48,12 +49,7 @@ def distribution_matching(
     Departures: the exact form is not public; open points are the options. Entries that are all
     equal (sigma = 0) have no shape to match and are not rescaled.
     """
-    members = weights.shape[0]
-    if reference == "best" and (best is None or not 0 <= best < members):
-        raise UserError(
-            f"distribution_matching: reference=best needs best, the index of the member best on "
-            f"validation data, 0 to {members - 1}; it is {best}"
-        )
+    references = weights if reference == "mean" else _only(best, weights.shape[0])
     counts = {
         m: jnp.full(pair[0].shape[1], float(entry_count(pair))) for m, pair in stacked.items()
     }
@@ -61,16 +57,25 @@ def distribution_matching(
     products = {module: inner_products(pair) for module, pair in stacked.items()}
     counts, sums, products = (scoped(part, scope) for part in (counts, sums, products))
     matched: Adapter = {}
-    for module, pair in combine(stacked, weights).items():
-        average = _deviation_and_mean(weights, counts[module], sums[module], products[module])
-        own = [
-            _deviation_and_mean(one, counts[module], sums[module], products[module])
-            for one in jnp.eye(members)
-        ]
-        target = own[best] if reference == "best" else weights @ jnp.stack(own).swapaxes(0, 1)
-        factor = ratio(target[0], average[0])
-        matched[module] = _rescale_and_shift(pair, factor, target[1] - factor * average[1])
+    for module, pair in stacked.items():
+        moments = (counts[module], sums[module], products[module])
+        deviation, mean = _deviation_and_mean(weights, *moments)
+        own = jax.vmap(_deviation_and_mean, in_axes=(0, None, None, None))
+        wanted = jnp.einsum("s,spl->pl", references, own(jnp.eye(weights.shape[0]), *moments))
+        factor = ratio(wanted[0], deviation)
+        average = combine_layers(pair, weights, factor)
+        matched[module] = _shift(average, wanted[1] - factor * mean)
     return matched
+
+
+def _only(best: int | None, members: int) -> Float[Array, " S"]:
+    """All the weight on the best member."""
+    if best is None or not 0 <= best < members:
+        raise UserError(
+            "distribution_matching: reference=best needs best, the index of the member that is "
+            f"best on validation data, 0 to {members - 1}; it is {best}"
+        )
+    return jnp.eye(members)[best]
 
 
 def _deviation_and_mean(
@@ -87,13 +92,11 @@ def _deviation_and_mean(
     return jnp.stack([root(jnp.where(variance > noise, variance, 0)), mean])
 
 
-def _rescale_and_shift(
-    pair: LoraPair, factor: Float[Array, " _"], shift: Float[Array, " _"]
-) -> LoraPair:
-    """``factor * delta + shift``: the shift is a column of ones times a constant row."""
+def _shift(pair: LoraPair, shift: Float[Array, " _"]) -> LoraPair:
+    """``delta + shift``, shift [L] or [1]: a column of ones times a constant row."""
     ones = jnp.ones_like(pair.lora_a[..., :1])
     row = jnp.broadcast_to(shift[:, None, None], pair.lora_b[:, :1].shape)
     return LoraPair(
         jnp.concatenate([pair.lora_a, ones], axis=-1),
-        jnp.concatenate([pair.lora_b * factor[:, None, None], row], axis=-2),
+        jnp.concatenate([pair.lora_b, row], axis=-2),
     )

@@ -74,21 +74,19 @@ def hyperparameters_of(fn: Callable[..., Any]) -> dict[str, Hyperparameter]:
     }
 
 
-def check_range(name: str, value: Real, low: float, high: float, *, below: bool = False) -> None:
-    """Raise UserError unless ``low <= value <= high``; a traced number cannot be looked at.
+def check_share(name: str, value: Real, *, below_one: bool = False) -> None:
+    """Raise UserError unless the value is in [0, 1]; a traced number cannot be looked at.
 
     Args:
-        name: the hyper-parameter, for the message.
+        name: operator and hyper-parameter, for the message.
         value: what it was given.
-        low: least value.
-        high: greatest value.
-        below: ``high`` itself is too much.
+        below_one: 1 itself is too much.
     """
     if isinstance(value, jax.core.Tracer):
         return
-    if not (low <= value <= high) or (below and value == high):
-        end = ")" if below else "]"
-        raise UserError(f"{name} = {float(value):g} is not possible: expected [{low}, {high}{end}")
+    if not 0 <= value <= 1 or (below_one and value == 1):
+        end = ")" if below_one else "]"
+        raise UserError(f"{name} = {float(value):g} is not possible: expected [0, 1{end}")
 
 
 _UNREADABLE = object()

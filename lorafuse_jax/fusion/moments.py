@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lorafuse_jax.types import Adapter, LoraPair
+from lorafuse_jax.adapter import concat_pair
+from lorafuse_jax.types import LoraPair
 
 Scope = Literal["module", "global"]
 """``module``: each module of each layer by itself; ``global``: all of the adapter together."""
@@ -53,9 +55,9 @@ def ratio(above: Float[Array, "*shape"], below: Float[Array, "*shape"]) -> Float
     return jnp.where(below == 0, 1, above / jnp.where(below == 0, 1, below))
 
 
-def scale_by_layer(adapter: Adapter, factors: dict[str, Array]) -> Adapter:
-    """Every delta times its module's factor, [L] or [1]."""
-    return {
-        module: update._replace(**{update._fields[-1]: update[-1] * factors[module][:, None, None]})
-        for module, update in adapter.items()
-    }
+def combine_layers(
+    pair: LoraPair, weights: Float[Array, " S"], factor: Float[Array, " _"]
+) -> LoraPair:
+    """``factor * sum_s weights[s] delta_s`` of leaves [S, L, ...], exactly; factor [L] or [1]."""
+    total = jax.vmap(concat_pair, in_axes=(1, None))(pair, weights)
+    return total._replace(lora_b=total.lora_b * factor[:, None, None])

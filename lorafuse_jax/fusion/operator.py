@@ -92,25 +92,21 @@ class Operator:
         """
         resolved = self.resolve(settings)
         members = num_members(stacked)
-        _check_low_rank(stacked)
+        pairs = _check_low_rank(stacked)
         if key is not None:
             if not self.stochastic:
                 raise UserError(f"{self.name} is not stochastic and takes no key")
             resolved["key"] = key
         resolved["weights"] = _check_weights(weights, members)
-        dtypes = {module: update[0].dtype for module, update in stacked.items()}
-        exact = jax.tree.map(lambda x: x.astype(jnp.promote_types(x, jnp.float32)), stacked)
+        exact = jax.tree.map(lambda x: x.astype(jnp.promote_types(x, jnp.float32)), pairs)
         lifted = self.fn if self.lift == "tree" else self._over_modules
         fused = lifted(exact, **resolved)
         for transform in self.transforms:
             fused = transform(fused)
-        return {
-            module: jax.tree.map(lambda x, module=module: x.astype(dtypes[module]), update)
-            for module, update in fused.items()
-        }
+        return {module: _cast(update, pairs[module]) for module, update in fused.items()}
 
     def _over_modules(
-        self, stacked: Adapter, *, key: Key[Array, ""] | None = None, **arguments: Any
+        self, stacked: dict[str, LoraPair], *, key: Key[Array, ""] | None = None, **arguments: Any
     ) -> Adapter:
         def one_layer(pair_and_key: tuple[LoraPair, Array | None]) -> LoraPair | DenseDelta:
             pair, layer_key = pair_and_key
@@ -177,13 +173,16 @@ def _listed(op: Operator) -> str:
     return "it has " + (", ".join(map(str, op.hyperparameters.values())) or "none")
 
 
-def _check_low_rank(stacked: Adapter) -> None:
+def _check_low_rank(stacked: Adapter) -> dict[str, LoraPair]:
+    pairs: dict[str, LoraPair] = {}
     for module, update in stacked.items():
         if isinstance(update, DenseDelta):
             raise UserError(
                 f"{module}: the members are dense deltas, operators fuse low-rank members; "
                 "compress(adapter, rank) makes each of them low-rank first"
             )
+        pairs[module] = update
+    return pairs
 
 
 def _check_weights(
@@ -198,6 +197,10 @@ def _check_weights(
             f"expected one weight a member, [{members}]"
         )
     return values
+
+
+def _cast(update: LoraPair | DenseDelta, like: LoraPair) -> LoraPair | DenseDelta:
+    return jax.tree.map(lambda leaf: leaf.astype(like.lora_a.dtype), update)
 
 
 def _vmap(one_layer: Callable[[Any], Any], stacked: Any) -> Any:

@@ -3,16 +3,15 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lorafuse_jax.adapter import combine, scale
 from lorafuse_jax.fusion.hyperparameters import Real
-from lorafuse_jax.fusion.moments import Scope, inner_products, ratio, root, scale_by_layer, scoped
+from lorafuse_jax.fusion.moments import Scope, combine_layers, inner_products, ratio, root, scoped
 from lorafuse_jax.fusion.operator import operator
-from lorafuse_jax.types import Adapter
+from lorafuse_jax.types import Adapter, LoraPair
 
 
 @operator(source="control: arXiv:2203.05482 (model soups), rescaled", lift="tree")
 def scaled_mean(
-    stacked: Adapter,
+    stacked: dict[str, LoraPair],
     *,
     weights: Float[Array, " S"],
     factor: Real | None = None,
@@ -30,14 +29,16 @@ def scaled_mean(
             (Frobenius): ``sum_s w_s ||delta_s|| / ||sum_s w_s delta_s||``. A mean of zero stays.
         scope: with ``factor=None``, norms of each module of each layer, or of the whole adapter.
     """
-    mean = combine(stacked, weights)
-    if factor is not None:
-        return scale(mean, factor)
     products = {module: inner_products(pair) for module, pair in stacked.items()}
-    factors = {
-        module: _norm_matching(gram, weights) for module, gram in scoped(products, scope).items()
-    }
-    return scale_by_layer(mean, factors)
+    products = scoped(products, scope)
+    fused: Adapter = {}
+    for module, pair in stacked.items():
+        if factor is None:
+            factors = _norm_matching(products[module], weights)
+        else:
+            factors = jnp.reshape(jnp.asarray(factor), (1,))
+        fused[module] = combine_layers(pair, weights, factors)
+    return fused
 
 
 def _norm_matching(gram: Float[Array, "L S S"], weights: Float[Array, " S"]) -> Float[Array, " L"]:

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from lorafuse_jax.adapter import norm, pair_delta
-from lorafuse_jax.adapter_spectral import core_svd
-from lorafuse_jax.fusion.hyperparameters import Real, check_range
+from lorafuse_jax.adapter_spectral import core_svd, thin_svd
+from lorafuse_jax.fusion.hyperparameters import Real, check_share
 from lorafuse_jax.fusion.operator import operator
 from lorafuse_jax.fusion.seedlora_stages import (
     fuse_dare,
@@ -128,7 +128,7 @@ def _of_rank(update: LoraPair | DenseDelta, rank: int | None) -> LoraPair | Dens
             return update
         u = core_svd(jax.lax.stop_gradient(update))[0][:, :rank]
         return LoraPair(u, (u.T @ update.lora_a) @ update.lora_b)
-    u = jnp.linalg.svd(jax.lax.stop_gradient(update.delta), full_matrices=False)[0][:, :rank]
+    u = thin_svd(jax.lax.stop_gradient(update.delta))[0][:, :rank]
     return LoraPair(u, u.T @ update.delta)
 
 
@@ -141,9 +141,9 @@ def _needed(key: Key[Array, ""] | None) -> Key[Array, ""]:
 def _check_settings(
     quantile: Real, minimum_large: int, density: Real, drop: Real, output: Output
 ) -> None:
-    check_range("seedlora: quantile", quantile, 0, 1)
-    check_range("seedlora: density", density, 0, 1)
-    check_range("seedlora: drop", drop, 0, 1, below=True)
+    check_share("seedlora: quantile", quantile)
+    check_share("seedlora: density", density)
+    check_share("seedlora: drop", drop, below_one=True)
     if minimum_large < 1:
         raise UserError(f"seedlora: minimum_large = {minimum_large} is not possible: at least 1")
     if not isinstance(output, str) and output < 1:

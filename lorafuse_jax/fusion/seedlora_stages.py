@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from lorafuse_jax.adapter import concat_pair
-from lorafuse_jax.adapter_spectral import core_svd
+from lorafuse_jax.adapter_spectral import core_svd, thin_svd
 from lorafuse_jax.fusion.hyperparameters import Real
 from lorafuse_jax.fusion.magnitude import magnitude_quantile
 from lorafuse_jax.types import LoraPair
@@ -70,7 +70,7 @@ def subspace_of_residual(
 ) -> Subspace:
     """The same for dense members, by a dense SVD."""
     mean = jax.lax.stop_gradient(jnp.einsum("s,sio->io", weights, residuals))
-    u, _, vt = jnp.linalg.svd(mean, full_matrices=False)
+    u, _, vt = thin_svd(mean)
     return Subspace(u[:, :size], vt[:size])
 
 

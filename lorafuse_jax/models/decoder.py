@@ -58,17 +58,14 @@ class LayerCache(NamedTuple):
 
 # Element-wise work is done again in a backward pass: that is cheaper than to store its
 # intermediates for every layer and read them back.
-_recomputed = partial(jax.checkpoint, prevent_cse=False)
-
-
-@_recomputed
+@partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
 def _rms_norm(x: Array, scale: Array, eps: float) -> Array:
     wide = x.astype(jnp.float32)
     rms = jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
     return (wide * rms).astype(x.dtype) * scale.astype(x.dtype)
 
 
-@_recomputed
+@partial(jax.checkpoint, prevent_cse=False)
 def _gated(gate: Array, up: Array) -> Array:
     return nn.silu(gate) * up
 

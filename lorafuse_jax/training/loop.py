@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -35,6 +35,7 @@ class StepMetrics:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Where batches come from: a function of the step alone, so a resumed run gets the same."""
 

@@ -1,12 +1,12 @@
 """One seed's training step, written first; then vmapped over seeds, then jitted with donation."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from lorafuse_jax.types import Adapter, Params
 
@@ -25,14 +25,8 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-class LossFn(Protocol):
-    """The loss of one seed's batch, a mean over its answer tokens in nats."""
-
-    def __call__(
-        self, adapter: Adapter, params: Params, batch: Any, dropout_key: Key[Array, ""]
-    ) -> Float[Array, ""]:
-        """Scalar loss, differentiable in ``adapter``."""
-        ...
+LossFn = Callable[[Adapter, Params, Any, Any], Array]
+"""``(adapter, params, batch, dropout_key)`` -> one seed's loss, a scalar."""
 
 
 def adamw(

@@ -43,7 +43,6 @@ class Questions:
         task: ``name/split``, as in tables.
         examples: what is asked.
         encoded: the same, as token ids.
-        max_new_tokens: half as many again as the longest reference has.
     """
 
     task: str
@@ -52,11 +51,12 @@ class Questions:
 
     @property
     def max_new_tokens(self) -> int:
+        """Where an answer that does not end is cut."""
         return math.ceil(1.5 * max(len(one.completion) for one in self.encoded) / 16) * 16
 
 
 def evaluate(run: RunFolder, tasks: list[str], limit: int | None = None) -> None:
-    """Let every model of the run answer, and score the reference answers; adds to predictions.jsonl.
+    """Let every model of the run answer, and score the references; adds to predictions.jsonl.
 
     Args:
         run: with its adapters, and fused ones.

@@ -1,0 +1,1 @@
+"""What the answers are worth: checking, per-example matrices, paired statistics."""

@@ -1,0 +1,62 @@
+"""Random stacked members and dense views of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lorafuse_jax.adapter import to_delta
+from lorafuse_jax.types import Adapter, LoraPair
+
+SHAPES = {"layers/self_attn/q_proj": (9, 8), "layers/mlp/up_proj": (7, 12)}
+
+
+def random_members(
+    rng: np.random.Generator, members: int = 3, rank: int = 2, layers: int = 2, shapes=SHAPES
+) -> Adapter:
+    """Leaves [S, L, I, R] and [S, L, R, O] with entries of either sign."""
+
+    def draw(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    return {
+        module: LoraPair(draw(members, layers, fan_in, rank), draw(members, layers, rank, fan_out))
+        for module, (fan_in, fan_out) in shapes.items()
+    }
+
+
+def random_weights(rng: np.random.Generator, members: int = 3) -> jax.Array:
+    """Positive and different, with sum 1."""
+    raw = rng.uniform(0.5, 1.5, size=members)
+    return jnp.asarray(raw / raw.sum(), jnp.float32)
+
+
+def repeat(stacked: Adapter, times: int) -> Adapter:
+    """Member 0, several times."""
+    return jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], times, axis=0), stacked)
+
+
+def dense(adapter: Adapter) -> dict[str, np.ndarray]:
+    """Module -> deltas [..., I, O] in double precision."""
+    exact = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), adapter)
+    return {module: np.asarray(update.delta) for module, update in to_delta(exact).items()}
+
+
+def assert_same(actual: Adapter, expected, tolerance: float) -> None:
+    """Equal deltas, relative to the largest entry of each module."""
+    actual = dense(actual)
+    expected = (
+        expected if not hasattr(next(iter(expected.values())), "_fields") else dense(expected)
+    )
+    assert actual.keys() == expected.keys()
+    for module, delta in actual.items():
+        assert delta.shape == expected[module].shape
+        error = np.abs(delta - expected[module]).max() / np.abs(expected[module]).max()
+        assert error < tolerance, f"{module}: relative error {error:.1e}"
+
+
+def by_layer(stacked: Adapter, reference) -> dict[str, np.ndarray]:
+    """``reference(list of [I, O])`` of each module and layer, stacked over layers."""
+    return {
+        module: np.stack([reference(list(deltas[:, layer])) for layer in range(deltas.shape[1])])
+        for module, deltas in dense(stacked).items()
+    }

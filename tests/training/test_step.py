@@ -1,0 +1,196 @@
+"""The vmapped step: each seed as if it were trained alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lorafuse_jax.adapted import batch_log_probs
+from lorafuse_jax.data.batches import Batch, BatchShape, pack
+from lorafuse_jax.data.encode import Encoded
+from lorafuse_jax.lora import LoraRule, init_adapter
+from lorafuse_jax.training.objective import answer_loss, heldout_loss
+from lorafuse_jax.training.step import adamw, init_state, make_train_step, seed_keys
+from tests.tiny import tiny_config, tiny_params
+
+RULES = (LoraRule(rank=3, dropout=0.1),)
+CONFIG = tiny_config()
+SEEDS = (11, 42, 202)
+STEPS = 4
+ALONE_TOLERANCE = 2e-5
+"""Alone, XLA sums in another order than stacked, so float32 rounding differs by about 1e-7 a step;
+Adam divides small gradients by their own size, which lifts that to about 1e-6 in four steps."""
+
+
+def examples(seed, count=6):
+    rng = np.random.default_rng(seed)
+    draw = lambda low, high: rng.integers(1, 97, rng.integers(low, high)).astype(np.int32)  # noqa: E731
+    return [Encoded(str(n), draw(3, 9), draw(2, 6)) for n in range(count)]
+
+
+def stacked_batch(step, data_seeds):
+    each = [pack(examples(1000 * step + seed), BatchShape(4, 24, 40)) for seed in data_seeds]
+    return Batch(*(np.stack(leaves) for leaves in zip(*each, strict=True)))
+
+
+def log_probs(adapter, params, batch, key):
+    return batch_log_probs(CONFIG, params, adapter, batch, rules=RULES, dropout_key=key)
+
+
+def train(seeds, data_seeds=None, params=None):
+    params = tiny_params(CONFIG) if params is None else params
+    tx = adamw(learning_rate=1e-2, num_steps=STEPS, warmup_steps=1)
+    step_fn = make_train_step(answer_loss(log_probs), tx)
+    state = init_state(seed_keys(seeds, 1), lambda key: init_adapter(key, params, RULES), tx)
+    losses = []
+    for step in range(STEPS):
+        batch = stacked_batch(step, data_seeds or seeds)
+        state, loss = step_fn(state, params, batch, seed_keys(seeds, 3))
+        losses.append(np.asarray(loss))
+    return state, np.array(losses)
+
+
+@pytest.fixture(scope="module")
+def together():
+    return train(SEEDS)
+
+
+def test_stacked_seeds_equal_each_seed_alone(together):
+    state, losses = together
+    for k, seed in enumerate(SEEDS):
+        alone, alone_losses = train((seed,))
+        np.testing.assert_allclose(losses[:, k], alone_losses[:, 0], rtol=ALONE_TOLERANCE)
+        for mine, other in zip(
+            jax.tree.leaves(state.adapter), jax.tree.leaves(alone.adapter), strict=True
+        ):
+            np.testing.assert_allclose(mine[k], other[0], atol=ALONE_TOLERANCE)
+
+
+def test_changing_one_seeds_data_leaves_the_others_bitwise(together):
+    state, _ = together
+    changed, _ = train(SEEDS, data_seeds=(11, 42, 999))
+    for mine, other in zip(jax.tree.leaves(state), jax.tree.leaves(changed), strict=True):
+        np.testing.assert_array_equal(mine[:2], other[:2])
+    lora_b = state.adapter["layers/mlp/up_proj"].lora_b
+    assert np.abs(lora_b[2] - changed.adapter["layers/mlp/up_proj"].lora_b[2]).max() > 1e-4
+
+
+def test_seeds_differ_and_learn(together):
+    state, _ = together
+    leaves = jax.tree.leaves(state.adapter)
+    assert all(np.abs(leaf[0] - leaf[1]).max() > 1e-4 for leaf in leaves)
+    assert (state.step == STEPS).all()
+
+
+def test_training_overfits_one_batch():
+    params = tiny_params(CONFIG)
+    tx = adamw(learning_rate=3e-2, num_steps=80, warmup_steps=4)
+    rules = (LoraRule(rank=8),)
+
+    def plain(adapter, params, batch, key):
+        return batch_log_probs(CONFIG, params, adapter, batch, rules=rules)
+
+    step_fn = make_train_step(answer_loss(plain), tx)
+    state = init_state(seed_keys((1, 2), 1), lambda key: init_adapter(key, params, rules), tx)
+    batch = stacked_batch(0, (5, 5))
+    losses = []
+    for _ in range(80):
+        state, loss = step_fn(state, params, batch, seed_keys((1, 2), 3))
+        losses.append(np.asarray(loss))
+    assert (losses[-1] < 0.3 * losses[0]).all()
+
+
+def test_packed_loss_and_gradient_equal_those_of_examples_alone():
+    params = tiny_params(CONFIG)
+    rules = (LoraRule(rank=3),)
+    some = examples(8)
+    adapter = init_adapter(jax.random.key(0), params, rules)
+    adapter = jax.tree.map(lambda leaf: leaf + 0.05, adapter)
+
+    def total(adapter, batch):
+        weighted = batch_log_probs(CONFIG, params, adapter, batch, rules=rules) * batch.loss_weight
+        return weighted.sum()
+
+    packed = pack(some, BatchShape(3, 32, 50))
+    alone = [pack([one], BatchShape(1, 16, 8)) for one in some]
+    value, slope = jax.value_and_grad(total)(adapter, packed)
+    parts = [jax.value_and_grad(total)(adapter, batch) for batch in alone]
+    np.testing.assert_allclose(value, sum(part[0] for part in parts), rtol=1e-5)
+    for mine, *others in zip(jax.tree.leaves(slope), *(jax.tree.leaves(p[1]) for p in parts)):  # noqa: B905
+        np.testing.assert_allclose(mine, sum(others), atol=1e-3, rtol=1e-3)
+
+
+def test_loss_is_the_mean_over_answer_tokens_in_plain_softmax():
+    params = tiny_params(CONFIG)
+    one = examples(3, count=1)[0]
+    batch = pack([one], BatchShape(1, 16, 8))
+    adapter = init_adapter(jax.random.key(0), params, RULES)
+    loss = answer_loss(log_probs)(adapter, params, batch, None)
+    from_torch = plain_answer_loss(params, one)
+    np.testing.assert_allclose(loss, from_torch, rtol=1e-5)
+
+
+def plain_answer_loss(params, example):
+    from lorafuse_jax.models.decoder import hidden_states  # noqa: PLC0415
+
+    tokens = np.concatenate([example.prompt, example.completion])
+    hidden = hidden_states(CONFIG, params, jnp.asarray(tokens)[None])[0]
+    logits = np.asarray(hidden @ params["embed_tokens"]["embedding"].T, np.float64)
+    picked = []
+    for place in range(len(example.prompt) - 1, len(tokens) - 1):
+        row = logits[place]
+        picked.append(np.log(np.exp(row - row.max()).sum()) + row.max() - row[tokens[place + 1]])
+    return np.mean(picked)
+
+
+def test_heldout_loss_is_the_training_loss_without_dropout():
+    params = tiny_params(CONFIG)
+    tx = adamw(learning_rate=1e-2, num_steps=2, warmup_steps=0)
+    state = init_state(seed_keys(SEEDS, 1), lambda key: init_adapter(key, params, RULES), tx)
+    batches = [pack(examples(n), BatchShape(4, 24, 40)) for n in range(2)]
+    measured = heldout_loss(log_probs, batches)(state, params)
+    sums = sum(
+        float(
+            (
+                log_probs(
+                    {k: type(v)(*(x[0] for x in v)) for k, v in state.adapter.items()},
+                    params,
+                    batch,
+                    None,
+                )
+                * batch.loss_weight
+            ).sum()
+        )
+        for batch in batches
+    )
+    tokens = sum(float(batch.loss_weight.sum()) for batch in batches)
+    np.testing.assert_allclose(measured[0], -sums / tokens, rtol=1e-5)
+
+
+def test_clipping_is_per_seed():
+    """A seed with a huge gradient must not shrink another's."""
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0))
+
+    def loss(adapter, params, batch, key):
+        return (adapter["m"] * batch).sum()
+
+    step_fn = make_train_step(loss, tx)
+    state = init_state(seed_keys((1, 2), 1), lambda key: {"m": jnp.zeros(4)}, tx)
+    batch = jnp.stack([jnp.full(4, 1e6), jnp.full(4, 0.1)])
+    state, _ = step_fn(state, {}, batch, seed_keys((1, 2), 3))
+    np.testing.assert_allclose(jnp.linalg.norm(state.adapter["m"][0]), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(state.adapter["m"][1], -0.1, rtol=1e-5)
+
+
+def test_base_is_not_batched_by_the_step():
+    """No product in the compiled step has the seeds' axis on a base weight."""
+    params = tiny_params(CONFIG)
+    tx = adamw(learning_rate=1e-2, num_steps=2, warmup_steps=0)
+    step_fn = make_train_step(answer_loss(log_probs), tx)
+    state = init_state(seed_keys(SEEDS, 1), lambda key: init_adapter(key, params, RULES), tx)
+    lowered = step_fn.lower(state, params, stacked_batch(0, SEEDS), seed_keys(SEEDS, 3)).as_text()
+    kernel = params["layers"]["mlp"]["gate_proj"]["kernel"]
+    assert f"tensor<{'x'.join(map(str, kernel.shape))}xf32>" in lowered
+    assert f"tensor<3x{'x'.join(map(str, kernel.shape))}xf32>" not in lowered
+    assert f"tensor<3x{'x'.join(map(str, kernel.shape[1:]))}xf32>" not in lowered
