@@ -145,11 +145,10 @@ def adapter_hook(
         rules: where the dropout rates stand; of use only with ``dropout_key``.
         dropout_key: drop input features of the updates; None (evaluation) drops none.
     """
-    rates = {}
+    rates, keys = {}, None
     if dropout_key is not None and any(rule.dropout for rule in rules):
         rates = {module: rule.dropout for module, rule in match_rules(adapter, rules).items()}
-    layers = jax.tree.leaves(adapter)[0].shape[0]
-    keys = jax.random.split(dropout_key, layers) if rates else None
+        keys = jax.random.split(dropout_key, jax.tree.leaves(adapter)[0].shape[0])
 
     def interceptor(per_layer: tuple[Adapter, Array | None]) -> Callable:
         updates, key = per_layer
@@ -160,7 +159,7 @@ def adapter_hook(
             if module not in updates or context.method_name != "__call__":
                 return y
             x = args[0]
-            if rates.get(module):
+            if key is not None and rates[module]:
                 x = _drop(x, rates[module], jax.random.fold_in(key, zlib.crc32(module.encode())))
             return y + _apply_update(updates[module], x)
 

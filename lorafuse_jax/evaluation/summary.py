@@ -1,6 +1,6 @@
 """From matrices to the rows of the table."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -108,7 +108,7 @@ def summarize(scores: Scores, best_seed: str) -> Summary:
     tested = [_tested(scores, number, seeds) for number in of_kind("fused")]
     tested.append(_vote(scores, seeds))
     rows += _corrected(tested)
-    union = scores.correct[seeds].any(axis=0)
+    union = np.asarray(scores.correct[seeds].any(axis=0))
     rows.append(Row("any seed right (bound, no method)", "union", wilson(union), None))
     return Summary(
         scores.task,
@@ -146,12 +146,10 @@ def _corrected(rows: list[Row]) -> list[Row]:
     accuracy = holm([row.accuracy_gain.p_value for row in rows if row.accuracy_gain])
     likelihood = iter(holm([row.likelihood_gain.p_value for row in rows if row.likelihood_gain]))
     return [
-        Row(
-            **{
-                **vars(row),
-                "accuracy_p": p_value,
-                "likelihood_p": next(likelihood) if row.likelihood_gain else None,
-            }
+        replace(
+            row,
+            accuracy_p=p_value,
+            likelihood_p=next(likelihood) if row.likelihood_gain else None,
         )
         for row, p_value in zip(rows, accuracy, strict=True)
     ]

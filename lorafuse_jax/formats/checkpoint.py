@@ -1,7 +1,7 @@
 """Training checkpoints through orbax: whole or not there at all."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import jax
 import orbax.checkpoint as ocp
@@ -37,12 +37,13 @@ class Checkpoints:
         """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
-            return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            restored = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise UserError(
                 f"{self.folder / str(step)}: the checkpoint cannot be read ({error}); remove that "
                 "folder to go on from the one before, or remove the run to start again"
             ) from error
+        return cast(Tree, restored)
 
     def close(self) -> None:
         """Let go of orbax's threads."""

@@ -249,7 +249,7 @@ def cached_hidden_states(
     return _final_norm(config, params, x), Cache(keys, values, filled, cache.length + time)
 
 
-def _run_block(config, hook, scanned, x, positions, visible, past):
+def _run_block(config, hook, scanned, x, positions, visible, past) -> Any:
     weights, per_layer = scanned
     run = lambda: Block(config).apply({"params": weights}, x, positions, visible, past)  # noqa: E731
     if hook is None:
@@ -259,4 +259,4 @@ def _run_block(config, hook, scanned, x, positions, visible, past):
 
 
 def _final_norm(config: DecoderConfig, params: Params, x: Array) -> Array:
-    return RMSNorm(config.norm_eps).apply({"params": params["norm"]}, x)
+    return _rms_norm(x, params["norm"]["scale"], config.norm_eps)

@@ -53,7 +53,7 @@ def load_model(path: str | Path, *, dtype: Any = None) -> Model:
     if not folder.is_dir():
         folder = _download(str(path))
     config = _read_json(folder / "config.json")
-    family = FAMILIES.get(config.get("model_type"))
+    family = FAMILIES.get(str(config.get("model_type")))
     if family is None:
         raise UserError(
             f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not supported; "

@@ -25,8 +25,8 @@ def caption(summary: Summary) -> str:
         f"{summary.task}, {summary.examples} examples. Gains are against the mean seed, with "
         "intervals over examples and seeds; p is a paired sign-flip test over examples, corrected "
         "(Holm) for the rows tested. Log-likelihood is of the reference answer, in nats. "
-        f"Accuracy differences below {100 * summary.detectable:.0f} points would mostly have gone unseen "
-        "(power 0.8)."
+        f"Accuracy differences below {100 * summary.detectable:.0f} points would mostly have gone "
+        "unseen (power 0.8)."
     )
 
 

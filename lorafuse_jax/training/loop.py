@@ -99,14 +99,14 @@ def fit(
         _check_finite(loss, seeds, step + 1)
         last = step + 1 == plan.num_steps
         due = last or (step + 1) % plan.heldout_every == 0
-        heldout = heldout_loss(state, params) if due else [None] * len(seeds)
+        heldout = heldout_loss(state, params) if due else None
         report(
             [
                 StepMetrics(
                     step=step + 1,
                     seed=seed,
                     train_loss=float(loss[k]),
-                    heldout_loss=None if heldout[k] is None else float(heldout[k]),
+                    heldout_loss=None if heldout is None else float(heldout[k]),
                     tokens_per_s=batches.tokens(step) / elapsed,
                 )
                 for k, seed in enumerate(seeds)

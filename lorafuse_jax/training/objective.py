@@ -43,6 +43,6 @@ def heldout_loss(log_probs: LogProbs, batches: list) -> Callable[[TrainState, Pa
     tokens = sum(float(batch.loss_weight.sum()) for batch in batches)
 
     def loss(state: TrainState, params: Params) -> np.ndarray:
-        return sum(np.asarray(totals(state.adapter, params, batch)) for batch in batches) / tokens
+        return np.sum([totals(state.adapter, params, batch) for batch in batches], axis=0) / tokens
 
     return loss

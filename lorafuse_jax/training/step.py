@@ -1,7 +1,7 @@
 """One seed's training step, written first; then vmapped over seeds, then jitted with donation."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ def make_train_step(loss_fn: LossFn, tx: optax.GradientTransformation) -> Callab
         dropout_key = jax.random.fold_in(key, state.step)
         loss, grads = jax.value_and_grad(loss_fn)(state.adapter, params, batch, dropout_key)
         updates, opt_state = tx.update(grads, state.opt_state, state.adapter)
-        adapter = optax.apply_updates(state.adapter, updates)
-        return TrainState(state.step + 1, adapter, opt_state), loss
+        adapter = optax.apply_updates(cast(Any, state.adapter), updates)
+        return TrainState(state.step + 1, cast(Adapter, adapter), opt_state), loss
 
     return jax.jit(jax.vmap(one_seed, in_axes=(0, None, 0, 0)), donate_argnums=0)
