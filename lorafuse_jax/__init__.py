@@ -1,1 +1,35 @@
 """Train N LoRA adapters at once, fuse them, and see with paired statistics whether it helped."""
+
+from lorafuse_jax.adapted import forward
+from lorafuse_jax.adapter import compress, cosine, merge_into, norm, stack, take, to_delta
+from lorafuse_jax.assets import fetch
+from lorafuse_jax.formats import load_adapter, save_adapter
+from lorafuse_jax.fusion import OPERATORS, compose
+from lorafuse_jax.lora import LoraRule, init_adapter
+from lorafuse_jax.models.hub import Model, load_model
+from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
+
+__all__ = [
+    "OPERATORS",
+    "Adapter",
+    "DenseDelta",
+    "LoraPair",
+    "LoraRule",
+    "Model",
+    "Params",
+    "UserError",
+    "compose",
+    "compress",
+    "cosine",
+    "fetch",
+    "forward",
+    "init_adapter",
+    "load_adapter",
+    "load_model",
+    "merge_into",
+    "norm",
+    "save_adapter",
+    "stack",
+    "take",
+    "to_delta",
+]

@@ -9,8 +9,9 @@ PACKAGE = Path(__file__).parent.parent / "lorafuse_jax"
 BASE = {"types"}
 ALLOWED = {
     "types": set(),
-    "adapter": BASE,
-    "fusion": BASE | {"adapter"},
+    "adapter_spectral": BASE,
+    "adapter": BASE | {"adapter_spectral"},
+    "fusion": BASE | {"adapter", "adapter_spectral"},
     "formats": BASE | {"adapter"},
     "models": BASE,
     "data": BASE,

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 SEEDS = (11, 42, 202)
-RANK, ALPHA, LEARNING_RATE = 8, 16.0, 1e-3
+RANK, ALPHA, LEARNING_RATE = 8, 16, 1e-3
 BATCH = 8
 THREADS = "2"
 
@@ -58,7 +58,7 @@ def run_ours(num_steps: int) -> dict:
         data="asdiv",
         seeds=SEEDS,
         rank=RANK,
-        alpha=ALPHA,
+        alpha=float(ALPHA),
         learning_rate=LEARNING_RATE,
         examples=num_steps * BATCH,
         examples_per_step=BATCH,
@@ -164,7 +164,7 @@ def run_compile(_: int) -> dict:
 
     folder, loader, _chosen = load_work(2)
     full = load_model(folder).config
-    rules = (LoraRule(rank=RANK, alpha=ALPHA),)
+    rules = (LoraRule(rank=RANK, alpha=float(ALPHA)),)
     seconds = {}
     for layers in (4, 30):
         config = replace(full, num_layers=layers)
@@ -255,9 +255,7 @@ def main() -> None:
         share = statistics.mean(tokens) / last[name]["padded_tokens"]
         print(f"{name}: {100 * share:.0f} % of the computed tokens are real")
     print(f"median tokens/s over {len(SEEDS)} seeds: ours {ours:.0f}, PEFT {peft:.0f}")
-    print(
-        f"needed work at our rate: {achieved:.0f} GFLOP/s, {100 * achieved / peak:.0f} % of the peak"
-    )
+    print(f"needed work at our rate: {achieved:.0f} GFLOP/s, {achieved / peak:.0%} of the peak")
     memory = statistics.median(peaks["ours"]) / statistics.median(peaks["peft"])
     print(
         json.dumps(
@@ -267,9 +265,7 @@ def main() -> None:
                 "share_of_gemm_peak": round(achieved / peak, 3),
                 "peak_memory_ratio": round(memory, 3),
                 "first_loss_gap": max(gaps),
-                "compile_s": {
-                    k: round(v, 1) for k, v in compile_seconds.items() if k != "peak_gib"
-                },
+                "compile_s": {k: round(compile_seconds[k], 1) for k in ("4", "30")},
                 "tokens_per_s": {"ours": round(ours, 1), "peft": round(peft, 1)},
             }
         )

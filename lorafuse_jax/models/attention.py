@@ -42,8 +42,8 @@ def rotate(
 @partial(jax.checkpoint, prevent_cse=False)
 def attend(
     queries: Float[Array, "B T N H"],
-    keys: Float[Array, "B C K H"],
-    values: Float[Array, "B C K H"],
+    keys: Float[Array, "B K C H"],
+    values: Float[Array, "B K C H"],
     visible: Bool[Array, "B T C"],
 ) -> Float[Array, "B T N H"]:
     """Softmax attention; the G = N/K query heads of a key head become rows of one matrix product.
@@ -54,21 +54,21 @@ def attend(
     reading it back, costs more than the product itself.
     """
     batch, time, heads, head_dim = queries.shape
-    kv_heads = keys.shape[2]
+    kv_heads = keys.shape[1]
     groups = heads // kv_heads
     grouped = queries.reshape(batch, time, kv_heads, groups, head_dim)
     rows = grouped.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, groups * time, head_dim)
     scores = jax.lax.dot_general(
         rows * head_dim**-0.5,
-        keys.transpose(0, 2, 3, 1),
-        (((3,), (2,)), ((0, 1), (0, 1))),
+        keys,
+        (((3,), (3,)), ((0, 1), (0, 1))),
         preferred_element_type=jnp.float32,
     ).reshape(batch, kv_heads, groups, time, -1)
     scores = jnp.where(visible[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     mixed = jax.lax.dot_general(
         weights.reshape(batch, kv_heads, groups * time, -1),
-        values.transpose(0, 2, 1, 3),
+        values,
         (((3,), (2,)), ((0, 1), (0, 1))),
     ).reshape(batch, kv_heads, groups, time, head_dim)
     return mixed.transpose(0, 3, 1, 2, 4).reshape(batch, time, heads, head_dim)

@@ -15,15 +15,15 @@ class Cache(NamedTuple):
     step; ``filled`` says which slots hold a real token of which row.
     """
 
-    keys: Float[Array, "L B C K H"]
-    values: Float[Array, "L B C K H"]
+    keys: Float[Array, "L B K C H"]
+    values: Float[Array, "L B K C H"]
     filled: Bool[Array, "B C"]
     length: Int[Array, ""]
 
 
 def empty_cache(config: DecoderConfig, rows: int, slots: int, dtype=jnp.float32) -> Cache:
     """A cache for ``rows`` sequences of at most ``slots`` tokens each, padding included."""
-    shape = (config.num_layers, rows, slots, config.num_kv_heads, config.head_dim)
+    shape = (config.num_layers, rows, config.num_kv_heads, slots, config.head_dim)
     return Cache(
         keys=jnp.zeros(shape, dtype),
         values=jnp.zeros(shape, dtype),

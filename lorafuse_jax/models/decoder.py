@@ -39,14 +39,14 @@ class LayerCache(NamedTuple):
     place but copies arrays that a scan takes in and gives out layer by layer.
     """
 
-    keys: Float[Array, "L B C K H"]
-    values: Float[Array, "L B C K H"]
+    keys: Float[Array, "L B K C H"]
+    values: Float[Array, "L B K C H"]
     layer: Int[Array, ""]
     start: Int[Array, ""]
 
     def extend(self, keys: Array, values: Array) -> tuple[Array, Array, "LayerCache"]:
-        """Write new keys and values [B, T, K, H]; gives this layer's [B, C, K, H] and the cache."""
-        at = (self.layer, 0, self.start, 0, 0)
+        """Write new keys and values [B, K, T, H]; gives this layer's [B, K, C, H] and the cache."""
+        at = (self.layer, 0, 0, self.start, 0)
         all_keys = jax.lax.dynamic_update_slice(self.keys, keys[None].astype(self.keys.dtype), at)
         all_values = jax.lax.dynamic_update_slice(
             self.values, values[None].astype(self.values.dtype), at
@@ -106,6 +106,7 @@ class Attention(nn.Module):
         )
         frequencies = rope_frequencies(config.rope, config.head_dim)
         queries, keys = (rotate(y, positions, frequencies) for y in (queries, keys))
+        keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)
         if past is not None:
             keys, values, past = past.extend(keys, values)
         mixed = attend(queries, keys, values, visible)

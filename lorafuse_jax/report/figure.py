@@ -81,7 +81,7 @@ def svg(figure: Figure) -> str:
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _dot(axes, place: int, interval, row: Row, factor: float) -> None:
+def _dot(axes, place: int, interval, row: Row, factor: int) -> None:
     axes.plot(
         [factor * interval.low, factor * interval.high],
         [place, place],

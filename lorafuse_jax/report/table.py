@@ -89,7 +89,7 @@ def verdict(summary: Summary) -> str:
     return "\n".join(sentences)
 
 
-def _words(gain: Comparison, p: float | None, factor: float, digits: int, unit: str) -> str:
+def _words(gain: Comparison, p: float | None, factor: int, digits: int, unit: str) -> str:
     d = gain.difference
     numbers = (
         f"{factor * d.value:+.{digits}f} {unit} "
@@ -109,7 +109,7 @@ def _percent(interval: Interval) -> str:
     return f"{value:.1f} [{low:.0f}, {high:.0f}]"
 
 
-def _gain(comparison: Comparison | None, factor: float, digits: int) -> str:
+def _gain(comparison: Comparison | None, factor: int, digits: int) -> str:
     if comparison is None:
         return ""
     d = comparison.difference

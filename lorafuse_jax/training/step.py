@@ -67,7 +67,7 @@ def init_state(
     return jax.jit(jax.vmap(one_seed))(keys)
 
 
-def make_train_step(loss_fn: LossFn, tx: optax.GradientTransformation) -> Callable:
+def make_train_step(loss_fn: LossFn, tx: optax.GradientTransformation) -> jax.stages.Wrapped:
     """The jitted step of all seeds.
 
     Returns:

@@ -61,3 +61,11 @@ def by_layer(stacked: Adapter, reference) -> dict[str, np.ndarray]:
         module: np.stack([reference(list(deltas[:, layer])) for layer in range(deltas.shape[1])])
         for module, deltas in dense(stacked).items()
     }
+
+
+def members_of(*matrices) -> Adapter:
+    """One module of one layer whose members are exactly these matrices."""
+    stacked = jnp.asarray(matrices, jnp.float32)[:, None]
+    members, _, rows, _ = stacked.shape
+    identity = jnp.broadcast_to(jnp.eye(rows), (members, 1, rows, rows))
+    return {"layers/m": LoraPair(identity, stacked)}

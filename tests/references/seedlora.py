@@ -9,6 +9,7 @@ import numpy as np
 
 
 def distribution_matching(taus, weights, reference="mean", best=0):
+    weights = [float(w) for w in weights]
     average = sum(w * tau for w, tau in zip(weights, taus, strict=True))
     mu, sigma = average.mean(), average.std()
     if reference == "mean":
@@ -26,6 +27,7 @@ def threshold(tau, quantile):
 
 def settle(taus, weights, quantile, minimum_large, tie):
     """Stage 1: a mask and values."""
+    weights = [float(w) for w in weights]
     thresholds = [threshold(tau, quantile) for tau in taus]
     settled = np.zeros(taus[0].shape, bool)
     values = np.zeros(taus[0].shape)
@@ -69,6 +71,7 @@ def ties(zs, weights, density):
 
 def in_subspace(taus, weights, size, fuse="mean", density=1.0):
     """Stage 2."""
+    weights = [float(w) for w in weights]
     average = sum(w * tau for w, tau in zip(weights, taus, strict=True))
     u, _, vt = np.linalg.svd(average)
     u, vt = u[:, :size], vt[:size]

@@ -4,6 +4,7 @@ import numpy as np
 
 
 def mean(taus, weights):
+    weights = [float(w) for w in weights]
     total = np.zeros(taus[0].shape)
     for w, tau in zip(weights, taus, strict=True):
         for j in np.ndindex(tau.shape):
@@ -16,6 +17,7 @@ def norm(matrix):
 
 
 def scaled_mean(taus, weights, factor=None):
+    weights = [float(w) for w in weights]
     average = mean(taus, weights)
     if factor is None:
         wanted = sum(w * norm(tau) for w, tau in zip(weights, taus, strict=True))

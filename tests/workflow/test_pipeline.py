@@ -1,0 +1,184 @@
+"""Train, fuse, evaluate and report a tiny model by the command line; what bad input gets."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from lorafuse_jax import cli
+from lorafuse_jax.formats import load_adapter
+from lorafuse_jax.run_folder import RunFolder
+from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow import train as train_module
+from lorafuse_jax.workflow.train import TrainConfig, train
+from tests.tiny import write_sums, write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    return write_tiny_model(folder / "model"), write_sums(folder / "sums")
+
+
+def config(inputs, **changes):
+    model, data = inputs
+    settings = {"model": str(model), "data": str(data), "seeds": (1, 2), "rank": 2, "dropout": 0.1}
+    settings |= {"examples": 40, "examples_per_step": 4, "heldout_examples": 4}
+    return TrainConfig(**(settings | changes))
+
+
+def adapters(run):
+    return {seed: load_adapter(run.adapter_path(seed)) for seed in run.config()["seeds"]}
+
+
+@pytest.fixture(scope="module")
+def finished(inputs, tmp_path_factory):
+    return train(config(inputs), tmp_path_factory.mktemp("runs") / "whole")
+
+
+def command(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["lorafuse", *map(str, words)])
+    cli.main()
+
+
+def test_resumed_training_equals_uninterrupted_bitwise(inputs, finished, tmp_path, monkeypatch):
+    real_fit = train_module.fit
+
+    def stopped_fit(state, params, *, save, **rest):
+        def save_and_stop(step, state):
+            save(step, state)
+            if step == 4:
+                raise KeyboardInterrupt
+
+        return real_fit(state, params, save=save_and_stop, **rest)
+
+    out = tmp_path / "stopped"
+    monkeypatch.setattr(train_module, "fit", stopped_fit)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(inputs), out)
+    assert not (out / "adapters").exists()
+    monkeypatch.setattr(train_module, "fit", real_fit)
+    run = train(config(inputs), out)
+    for seed, adapter in adapters(finished).items():
+        jax.tree.map(np.testing.assert_array_equal, adapter, adapters(run)[seed])
+    strip = lambda lines: [{**line, "tokens_per_s": 0} for line in lines]  # noqa: E731
+    assert strip(run.metrics()) == strip(finished.metrics())
+
+
+def test_metrics_have_every_step_and_seed_and_heldout_at_the_end(finished):
+    lines = finished.metrics()
+    assert [(x["step"], x["seed"]) for x in lines] == [(s, k) for s in range(1, 11) for k in (1, 2)]
+    assert all("heldout_loss" in line for line in lines[-2:])
+    assert lines[-1]["train_loss"] < lines[1]["train_loss"]
+
+
+@pytest.mark.parametrize("stream", ["init", "order", "dropout"])
+def test_shared_streams_are_shared_and_only_they(inputs, tmp_path, stream):
+    others = tuple(s for s in ("init", "order", "dropout") if s != stream)
+    same = train(config(inputs, shared=("init", "order", "dropout"), examples=8), tmp_path / "same")
+    first, second = adapters(same).values()
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    differ = train(config(inputs, shared=others, examples=8), tmp_path / "differ")
+    first, second = adapters(differ).values()
+    key = "layers/mlp/up_proj"
+    assert np.abs(first[key].lora_b - second[key].lora_b).max() > 0
+
+
+def test_a_finished_run_is_not_trained_again(inputs, finished, monkeypatch, capsys):
+    monkeypatch.setattr(train_module, "fit", lambda *a, **k: pytest.fail("trained again"))
+    train(config(inputs), finished.path)
+
+
+def test_commands_fuse_evaluate_and_report(finished, inputs, monkeypatch, capsys):
+    _, data = inputs
+    for operator in ("mean", "scaled_mean", "distribution_matching"):
+        command(monkeypatch, "fuse", finished.path, "--operator", operator)
+    out = finished.fused_path("loose")
+    command(
+        monkeypatch,
+        "fuse",
+        finished.path,
+        "--operator",
+        "seedlora",
+        "--set",
+        "quantile=0.8",
+        "--out",
+        out,
+    )
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["hyperparameters"]["quantile"] == 0.8
+    command(monkeypatch, "evaluate", finished.path, "--tasks", f"{data}/test", "--limit", "4")
+    before = finished.predictions_path.read_text()
+    assert len(before.splitlines()) == 7 * 4
+    command(monkeypatch, "evaluate", finished.path, "--tasks", f"{data}/test", "--limit", "6")
+    after = finished.predictions_path.read_text()
+    assert after.startswith(before) and len(after.splitlines()) == 7 * 6
+    command(monkeypatch, "report", finished.path)
+    shown = capsys.readouterr().out
+    for name in ("base", "seed-1", "seed-2", "mean", "loose", "majority vote"):
+        assert name in (finished.path / "table.md").read_text()
+        assert name in shown
+    assert (finished.path / "report.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": (3, 3)}, "seed 3 is named twice"),
+        ({"seeds": ()}, "no seeds"),
+        ({"rank": 0}, "rank 0 is not possible"),
+        ({"targets": "nothing"}, "match no module"),
+        ({"max_length": 5}, "are longer than 5 tokens"),
+        ({"data": "no-such-data"}, "neither a JSONL file"),
+        ({"model": "no-such-model"}, "no folder with a model"),
+        ({"learning_rate": 0.0}, "learning rate must be above 0"),
+    ],
+)
+def test_bad_input_raises_before_anything_is_written(inputs, tmp_path, changes, message):
+    out = tmp_path / "run"
+    with pytest.raises(UserError, match=message):
+        train(config(inputs, **changes), out)
+    assert not out.exists()
+
+
+def test_folder_that_is_not_empty_or_of_another_run_is_refused(inputs, finished, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        train(config(inputs), tmp_path / "full")
+    with pytest.raises(UserError, match=r"(?s)another configuration.*rank: 2 there, 4 now"):
+        train(config(inputs, rank=4), finished.path)
+
+
+def test_run_from_another_model_is_refused(inputs, tmp_path, monkeypatch, capsys):
+    run = train(config(inputs, examples=4), tmp_path / "run")
+    described = run.config()
+    other = write_tiny_model(tmp_path / "other", seed=3)
+    run.config_path.write_text(json.dumps(described | {"model": str(other)}))
+    with pytest.raises(SystemExit, match="2"):
+        command(monkeypatch, "evaluate", run.path)
+    assert "was trained on another model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--operator", "blend"), "no fusion operator 'blend'; there are mean"),
+        (("--operator", "seedlora", "--set", "quantle=1"), "quantile: float"),
+        (("--operator", "seedlora", "--set", "quantile=two"), "quantile cannot be 'two'"),
+        (("--operator", "../mean"), "no name for a folder"),
+    ],
+)
+def test_wrong_operators_and_settings_list_the_real_ones(
+    finished, monkeypatch, capsys, words, message
+):
+    with pytest.raises(SystemExit, match="2"):
+        command(monkeypatch, "fuse", finished.path, *words)
+    assert message in capsys.readouterr().err
+
+
+def test_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(UserError, match="is no run folder"):
+        RunFolder(tmp_path).config()
