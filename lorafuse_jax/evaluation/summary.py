@@ -104,12 +104,12 @@ def summarize(scores: Scores, best_seed: str) -> Summary:
             mean_interval(logprob[seeds].mean(axis=0)),
         )
     )
-    rows.append(plain(best, "best seed", f"best seed on validation ({best_seed})"))
+    rows.append(plain(best, "best seed", f"best on validation: {best_seed}"))
     tested = [_tested(scores, number, seeds) for number in of_kind("fused")]
     tested.append(_vote(scores, seeds))
     rows += _corrected(tested)
     union = np.asarray(scores.correct[seeds].any(axis=0))
-    rows.append(Row("any seed right (bound, no method)", "union", wilson(union), None))
+    rows.append(Row("any seed right (a bound)", "union", wilson(union), None))
     return Summary(
         scores.task,
         len(scores.ids),

@@ -2,6 +2,7 @@
 
 from html import escape
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 from lorafuse_jax.evaluation.statistics import Comparison, Interval
@@ -35,21 +36,24 @@ def cells(row: Row) -> tuple[str, ...]:
     return (
         row.name,
         _percent(row.accuracy),
-        _gain(row.accuracy_gain, 100, 1),
+        _gain(row.accuracy_gain, 100, 1, 0),
         _p(row.accuracy_p),
         "" if row.log_likelihood is None else f"{row.log_likelihood.value:.3f}",
-        _gain(row.likelihood_gain, 1, 3),
+        _gain(row.likelihood_gain, 1, 3, 3),
         _p(row.likelihood_p),
     )
 
 
 def terminal_table(summary: Summary) -> Table:
-    """For a terminal of 100 columns or more."""
-    table = Table(title=summary.task, caption=caption(summary), title_justify="left")
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number > 0)
+    """For a terminal of 80 columns or more; the intervals of likelihoods are left to the page."""
+    table = Table(title=summary.task, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("model", min_width=21)
+    for heading in ("accuracy %", "gain, points", "p", "log-lik.", "gain", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in summary.rows:
-        table.add_row(*cells(row), style=STYLES.get(row.kind), end_section=_ends_section(row))
+        *short, likelihood_gain, likelihood_p = cells(row)
+        short += [likelihood_gain.partition(" ")[0], likelihood_p]
+        table.add_row(*short, style=STYLES.get(row.kind), end_section=_ends_section(row))
     return table
 
 
@@ -109,12 +113,12 @@ def _percent(interval: Interval) -> str:
     return f"{value:.1f} [{low:.0f}, {high:.0f}]"
 
 
-def _gain(comparison: Comparison | None, factor: int, digits: int) -> str:
+def _gain(comparison: Comparison | None, factor: int, digits: int, bound_digits: int) -> str:
     if comparison is None:
         return ""
     d = comparison.difference
-    value, low, high = (f"{factor * x:+.{digits}f}" for x in (d.value, d.low, d.high))
-    return f"{value} [{low}, {high}]"
+    low, high = (f"{factor * x:+.{bound_digits}f}" for x in (d.low, d.high))
+    return f"{factor * d.value:+.{digits}f} [{low}, {high}]"
 
 
 def _p(p: float | None) -> str:

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 LOG_SECONDS = 15.0
 """Time between two lines where there is no terminal."""
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
+"""Lines are not broken, so that paths in them stay whole."""
 
 
 class Meter:
@@ -32,10 +33,7 @@ class Meter:
             self._logged = now
             pace = (now - self._began) / max(self._done - self._at_start, 1)
             left = pace * (self._total - self._done)
-            console.print(
-                f"{self._title} {self._done}/{self._total} · {note} · {clock(left)} left",
-                soft_wrap=True,
-            )
+            console.print(f"{self._title} {self._done}/{self._total} · {note} · {clock(left)} left")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from lorafuse_jax.evaluation.predictions import read, scores_by_task
 from lorafuse_jax.evaluation.summary import Summary, summarize
 from lorafuse_jax.report.figure import results_figure
 from lorafuse_jax.report.page import report_page
-from lorafuse_jax.report.table import markdown_table, terminal_table
+from lorafuse_jax.report.table import caption, markdown_table, terminal_table
 from lorafuse_jax.run_folder import RunFolder, write_atomically
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.fuse import best_seed
@@ -39,6 +39,7 @@ def report(run: RunFolder) -> list[Summary]:
     summaries = [summarize(scores, best) for scores in scores_by_task(predictions)]
     for summary in summaries:
         console.print(terminal_table(summary))
+        console.print(caption(summary), style="dim", soft_wrap=False)
         file = run.path / f"{summary.task.replace('/', '-')}.png"
         results_figure(summary).savefig(file, dpi=110)
     text = "\n".join(f"## {s.task}\n\n{markdown_table(s)}" for s in summaries)

@@ -50,10 +50,10 @@ def test_summary_rows_by_hand():
         "seed-1": 0.4,
         "seed-2": 0.4,
         "mean of seeds": pytest.approx(0.4),
-        "best seed on validation (seed-2)": 0.4,
+        "best on validation: seed-2": 0.4,
         "mean": 1.0,
         "majority vote": pytest.approx(0.4),  # two voters: the first wins where they differ
-        "any seed right (bound, no method)": pytest.approx(0.6),
+        "any seed right (a bound)": pytest.approx(0.6),
     }
     fused = summary.row("fused")
     assert fused.accuracy_gain.difference.value == pytest.approx(0.6)

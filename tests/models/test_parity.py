@@ -103,7 +103,8 @@ def test_shards_and_half_precision_files_load(tmp_path):
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     config = config_from_hf(model.config.to_dict())
     tokens = np.random.default_rng(0).integers(0, 61, (1, 20))
-    expected = torch_logits(model.float(), tokens)
+    reference = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    expected = torch_logits(reference, tokens)
     ours = our_logits(tmp_path, config, tokens)
     np.testing.assert_allclose(ours, expected, atol=RELATIVE * np.abs(expected).max())
 
@@ -115,10 +116,11 @@ def test_packed_examples_are_blind_to_each_other():
     row = np.concatenate([*parts, np.zeros(4, int)])[None]
     segments = np.repeat([1, 2, 3, 0], [5, 9, 3, 4])[None]
     positions = np.concatenate([np.arange(5), np.arange(9), np.arange(3), np.zeros(4, int)])[None]
+    row, segments, positions = map(jnp.asarray, (row, segments, positions))
     packed = hidden_states(config, params, row, positions=positions, segments=segments)[0]
     start = 0
     for part in parts:
-        alone = hidden_states(config, params, part[None])[0]
+        alone = hidden_states(config, params, jnp.asarray(part[None]))[0]
         np.testing.assert_allclose(packed[start : start + len(part)], alone, atol=2e-5)
         start += len(part)
 
@@ -126,7 +128,7 @@ def test_packed_examples_are_blind_to_each_other():
 def test_cached_steps_equal_the_whole_sequence():
     config, rng = tiny_config(), np.random.default_rng(2)
     params = tiny_params(config)
-    tokens = rng.integers(0, 97, (2, 12))
+    tokens = jnp.asarray(rng.integers(0, 97, (2, 12)))
     shorter = 3  # the second row lacks its first three tokens
     present = np.ones((2, 12), bool)
     present[1, :shorter] = False
