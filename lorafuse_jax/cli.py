@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from lorafuse_jax.assets import ASSETS, fetch
-from lorafuse_jax.assets.fetch import Source
+from lorafuse_jax.assets.cache import Source
 from lorafuse_jax.fusion import OPERATORS
 from lorafuse_jax.run_folder import RunFolder, check_name
 from lorafuse_jax.types import UserError

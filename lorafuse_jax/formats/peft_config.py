@@ -81,12 +81,12 @@ def read_peft_config(folder: Path) -> PeftConfig:
             base_model=config.get("base_model_name_or_path") or "",
             rank=int(config["r"]),
             alpha=float(config["lora_alpha"]),
-            rank_pattern=dict(config.get("rank_pattern") or {}),
-            alpha_pattern=dict(config.get("alpha_pattern") or {}),
+            rank_pattern={k: int(r) for k, r in (config.get("rank_pattern") or {}).items()},
+            alpha_pattern={k: float(a) for k, a in (config.get("alpha_pattern") or {}).items()},
             use_rslora=bool(config.get("use_rslora")),
             targets=(targets,) if isinstance(targets, str) else tuple(targets),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: {error!r}; expected r, lora_alpha as PEFT writes them") from None
 
 

@@ -37,10 +37,11 @@ def results_figure(summary: Summary) -> Figure:
         right.axvline(mean.log_likelihood.value, color=COLOURS["mean seed"], lw=0.8, ls=":")
     left.set_xlabel("accuracy, %")
     right.set_xlabel("log-likelihood of the reference, nats per token")
-    shown = [row.log_likelihood.value for row in rows if row.log_likelihood and row.kind != "base"]
-    spread = max(shown) - min(shown) or 0.1
-    lows = [row.log_likelihood.low for row in rows if row.log_likelihood and row.kind != "base"]
-    right.set_xlim(min(lows) - 0.3 * spread, 0)
+    # The untrained base is so far off that with it the others could not be told apart.
+    shown = [row.log_likelihood for row in rows if row.log_likelihood and row.kind != "base"]
+    low, high = min(bar.low for bar in shown), max(bar.high for bar in shown)
+    margin = 0.05 * (high - low) or 0.01
+    right.set_xlim(low - margin, high + margin)
     figure.suptitle(f"{summary.task}, {summary.examples} examples", x=0.01, ha="left")
     for axes in (left, right):
         _clean(axes)

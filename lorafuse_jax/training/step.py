@@ -64,7 +64,8 @@ def init_state(
         adapter = init_adapter(key)
         return TrainState(jnp.zeros((), jnp.int32), adapter, tx.init(adapter))
 
-    return jax.jit(jax.vmap(one_seed))(keys)
+    # Not jitted: one program with a random generator for every module takes XLA long to compile.
+    return jax.vmap(one_seed)(keys)
 
 
 def make_train_step(loss_fn: LossFn, tx: optax.GradientTransformation) -> jax.stages.Wrapped:

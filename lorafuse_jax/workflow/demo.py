@@ -35,12 +35,12 @@ FULL = DemoPlan(
     TrainConfig(
         model=MODEL,
         data=DATA,
-        examples=320,
+        examples=240,
         examples_per_step=8,
-        heldout_examples=32,
+        heldout_examples=24,
     ),
-    test=64,
-    transfer=24,
+    test=48,
+    transfer=16,
 )
 QUICK = DemoPlan(
     replace(FULL.config, examples=64, heldout_examples=8),

@@ -1,17 +1,20 @@
 """Random stacked members and dense views of them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorafuse_jax.types import Adapter, LoraPair
+from lorafuse_jax.types import LoraPair
 
 SHAPES = {"layers/mlp/up_proj": (9, 12)}
 
 
 def random_members(
     rng: np.random.Generator, members: int = 3, rank: int = 2, layers: int = 2, shapes=SHAPES
-) -> Adapter:
+) -> dict[str, Any]:
     """Leaves [S, L, I, R] and [S, L, R, O] with entries of either sign."""
 
     def draw(*shape):
@@ -29,12 +32,12 @@ def random_weights(rng: np.random.Generator, members: int = 3) -> jax.Array:
     return jnp.asarray(raw / raw.sum(), jnp.float32)
 
 
-def repeat(stacked: Adapter, times: int) -> Adapter:
+def repeat(stacked: Mapping[str, Any], times: int) -> dict[str, Any]:
     """Member 0, several times."""
     return jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], times, axis=0), stacked)
 
 
-def dense(adapter: Adapter) -> dict[str, np.ndarray]:
+def dense(adapter: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Module -> deltas [..., I, O] in double precision."""
     deltas = {}
     for module, update in adapter.items():
@@ -43,7 +46,7 @@ def dense(adapter: Adapter) -> dict[str, np.ndarray]:
     return deltas
 
 
-def assert_same(actual: Adapter, expected: Adapter | dict, tolerance: float) -> None:
+def assert_same(actual: Any, expected: Any, tolerance: float) -> None:
     """Equal deltas, relative to the largest entry of each module."""
     deltas = dense(actual)
     if not isinstance(next(iter(expected.values())), np.ndarray):
@@ -55,7 +58,7 @@ def assert_same(actual: Adapter, expected: Adapter | dict, tolerance: float) -> 
         assert error < tolerance, f"{module}: relative error {error:.1e}"
 
 
-def by_layer(stacked: Adapter, reference) -> dict[str, np.ndarray]:
+def by_layer(stacked: Mapping[str, Any], reference) -> dict[str, np.ndarray]:
     """``reference(list of [I, O])`` of each module and layer, stacked over layers."""
     return {
         module: np.stack([reference(list(deltas[:, layer])) for layer in range(deltas.shape[1])])
@@ -63,7 +66,7 @@ def by_layer(stacked: Adapter, reference) -> dict[str, np.ndarray]:
     }
 
 
-def members_of(*matrices) -> Adapter:
+def members_of(*matrices) -> dict[str, Any]:
     """One module of one layer whose members are exactly these matrices."""
     stacked = jnp.asarray(matrices, jnp.float32)[:, None]
     members, _, rows, _ = stacked.shape

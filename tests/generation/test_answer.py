@@ -50,10 +50,18 @@ def ask(params, stacked, asked, stop_token, rows=2):
     return answers
 
 
-def logits_of(params, adapter, tokens):
+@jax.jit
+def _logits(params, adapter, tokens):
     hook = adapter_hook(adapter) if adapter else None
-    hidden = hidden_states(CONFIG, params, jnp.asarray(tokens)[None], hook=hook)
-    return np.asarray(output_logits(CONFIG, params, hidden)[0], np.float64)
+    hidden = hidden_states(CONFIG, params, tokens, hook=hook)
+    return output_logits(CONFIG, params, hidden)[0]
+
+
+def logits_of(params, adapter, tokens):
+    """Of the whole sequence at once; what pads it to one shape comes after it and is not seen."""
+    padded = np.zeros((1, 64), np.int32)
+    padded[0, : len(tokens)] = tokens
+    return np.asarray(_logits(params, adapter, jnp.asarray(padded)), np.float64)[: len(tokens)]
 
 
 def slow_greedy(params, adapter, prompt, stop_token):

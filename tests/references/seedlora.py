@@ -10,7 +10,7 @@ import numpy as np
 
 def distribution_matching(taus, weights, reference="mean", best=0):
     weights = [float(w) for w in weights]
-    average = sum(w * tau for w, tau in zip(weights, taus, strict=True))
+    average = np.sum([w * tau for w, tau in zip(weights, taus, strict=True)], axis=0)
     mu, sigma = average.mean(), average.std()
     if reference == "mean":
         mu_ref = sum(w * tau.mean() for w, tau in zip(weights, taus, strict=True))
@@ -72,7 +72,7 @@ def ties(zs, weights, density):
 def in_subspace(taus, weights, size, fuse="mean", density=1.0):
     """Stage 2."""
     weights = [float(w) for w in weights]
-    average = sum(w * tau for w, tau in zip(weights, taus, strict=True))
+    average = np.sum([w * tau for w, tau in zip(weights, taus, strict=True)], axis=0)
     u, _, vt = np.linalg.svd(average)
     u, vt = u[:, :size], vt[:size]
     zs = [u.T @ tau @ vt.T for tau in taus]

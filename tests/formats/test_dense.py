@@ -1,0 +1,67 @@
+"""Dense adapters on disk."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from lorafuse_jax.adapter import to_delta
+from lorafuse_jax.formats import load_adapter, save_adapter
+from lorafuse_jax.formats.dense import load_dense, save_dense
+from lorafuse_jax.types import DenseDelta, UserError
+from tests.formats.adapters import INFO, random_dense, random_pairs
+
+FILE = "delta.safetensors"
+NAME = "model.layers.1.self_attn.q_proj.delta"
+
+
+def test_dense_adapter_comes_back_bit_for_bit(tmp_path):
+    adapter = random_dense()
+    save_adapter(tmp_path / "a", adapter, **INFO)
+    loaded: Any = load_adapter(tmp_path / "a")
+    assert loaded.keys() == adapter.keys()
+    for module, update in adapter.items():
+        assert isinstance(loaded[module], DenseDelta)
+        np.testing.assert_array_equal(loaded[module].delta, update.delta)
+    assert {file.name for file in (tmp_path / "a").iterdir()} == {FILE, "provenance.json"}
+
+
+def test_file_holds_one_matrix_fan_in_by_fan_out_a_layer(tmp_path):
+    adapter = random_dense()
+    save_dense(tmp_path / "a", adapter, **INFO)
+    tensors = load_file(tmp_path / "a" / FILE)
+    np.testing.assert_array_equal(tensors[NAME], adapter["layers/self_attn/q_proj"].delta[1])
+    assert tensors["model.layers.0.mlp.down_proj.delta"].shape == (24, 16)
+
+
+def test_adapter_of_both_kinds_is_saved_dense(tmp_path):
+    module = "layers/mlp/down_proj"
+    mixed = random_dense() | {module: random_pairs()[module]}
+    save_adapter(tmp_path / "a", mixed, **INFO)
+    expected, loaded = to_delta(mixed)[module], load_adapter(tmp_path / "a")[module]
+    np.testing.assert_array_equal(loaded[0], expected[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(NAME), r"layers\.1\.self_attn\.q_proj is missing"),
+        (lambda t: t.update(extra=np.ones((2, 2))), "cannot use tensor 'extra'"),
+        (lambda t: t.update({NAME: np.ones(3)}), rf"cannot use tensor '{NAME}' \[3\]"),
+        (lambda t: t.update({NAME: np.ones((2, 3))}), r"has shape \[2, 3\], layer 0"),
+        (lambda t: t.clear(), "holds no tensors"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused_by_name(change, message, tmp_path):
+    save_dense(tmp_path / "a", random_dense(), **INFO)
+    tensors = load_file(tmp_path / "a" / FILE)
+    change(tensors)
+    save_file(tensors, tmp_path / "a" / FILE)
+    with pytest.raises(UserError, match=message):
+        load_dense(tmp_path / "a")
+
+
+def test_low_rank_adapter_is_not_saved_dense_unasked(tmp_path):
+    with pytest.raises(UserError, match="is low-rank"):
+        save_dense(tmp_path / "a", random_pairs(), **INFO)
