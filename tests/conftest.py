@@ -2,6 +2,9 @@
 
 import os
 
+# OpenBLAS and XLA would contend for the same cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Tests compile hundreds of small programs and run each once or twice.
 os.environ.setdefault(
     "XLA_FLAGS",
