@@ -151,6 +151,8 @@ def _ask(
                 for number, example in enumerate(questions.examples)
                 if any((questions.task, example.id, m.name) not in finished for m in group)
             ]
+            if not open_numbers:
+                continue
             stacked = stack([member.adapter for member in group])
             batches = answer(
                 engine,
@@ -160,7 +162,7 @@ def _ask(
                     Question(questions.encoded[n].prompt, questions.encoded[n].completion)
                     for n in open_numbers
                 ],
-                rows=min(max(1, ROW_BUDGET // len(group)), len(questions.examples)),
+                rows=_rows_a_batch(len(open_numbers), len(group)),
                 max_new_tokens=questions.max_new_tokens,
             )
             for chosen, answers in batches:
@@ -173,6 +175,12 @@ def _ask(
                 rows = [r for r in rows if (r.task, r.id, r.model) not in finished]
                 append(run.predictions_path, rows)
                 progress.advance(len(rows), ", ".join(member.name for member in group))
+
+
+def _rows_a_batch(questions: int, members: int) -> int:
+    """Questions of a batch: as many as the budget allows, the batches of nearly equal size."""
+    batches = math.ceil(questions * members / ROW_BUDGET)
+    return math.ceil(questions / max(1, batches))
 
 
 def _prediction(
