@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from lorafuse_jax.types import UserError
 
 NUMBER = re.compile(
-    r"((?<![\w.)])[-+−])?"  # a sign, unless it stands after something: 10-4 ends in 4
+    r"((?<![\w.)])[-+\u2212])?"  # a sign, unless it stands after something: 10-4 ends in 4
     r"[$€£]?"
     r"((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
     r"(/\d+)?"  # a fraction is taken whole, and then equals no number
@@ -28,7 +28,7 @@ def extract(text: str) -> str | None:
     if found is None:
         return None
     sign, number, fraction = (part or "" for part in found.groups())
-    return sign.replace("−", "-") + number + fraction
+    return sign.replace("\u2212", "-") + number + fraction
 
 
 def is_correct(prediction: str | None, reference: str) -> bool:

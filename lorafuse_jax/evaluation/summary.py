@@ -4,15 +4,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool
 
 from lorafuse_jax.evaluation.answers import is_correct, majority_vote
 from lorafuse_jax.evaluation.predictions import Scores
 from lorafuse_jax.evaluation.statistics import (
     Comparison,
+    Exchange,
     Interval,
     agreement,
     compare_with_mean_seed,
     holm,
+    mcnemar,
     mean_interval,
     wilson,
 )
@@ -29,11 +32,15 @@ class Row:
         name: what it is of.
         kind: decides over colour and place.
         accuracy: share of right answers.
-        log_likelihood: nats per answer token; None where there is no such thing.
+        log_likelihood: nats per answer token, mean over examples; None where there is no such
+            thing.
         accuracy_gain: against the mean seed, where it is tested.
         likelihood_gain: likewise.
         accuracy_p: corrected for the number of rows tested (Holm).
         likelihood_p: likewise.
+        against_best: right and wrong answers exchanged with the best seed on validation, where it
+            is tested; its p-value is not corrected.
+        newly_solved: examples right that no seed has right, where it is tested.
     """
 
     name: str
@@ -44,6 +51,8 @@ class Row:
     likelihood_gain: Comparison | None = None
     accuracy_p: float | None = None
     likelihood_p: float | None = None
+    against_best: Exchange | None = None
+    newly_solved: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,9 @@ class Summary:
         examples: E.
         rows: base, seeds, their mean, the best by validation, fused ones, vote, union.
         agreement: share of examples on which two seeds are both right or both wrong.
-        detectable: least difference in accuracy that this test could have seen, largest over rows.
+        detectable: the true difference in accuracy that a single test of this size finds with
+            power 0.8, largest over rows.
+        twins: pairs of fused models that gave the same answer to every example.
     """
 
     task: str
@@ -63,9 +74,10 @@ class Summary:
     rows: list[Row]
     agreement: float
     detectable: float
+    twins: list[tuple[str, str]]
 
     def row(self, kind: RowKind) -> Row:
-        """The one row of that kind."""
+        """The first row of that kind."""
         return next(row for row in self.rows if row.kind == kind)
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,38 +89,23 @@ def summarize(scores: Scores, best_seed: str) -> Summary:
     """The table of one task.
 
     Args:
-        scores: with at least one seed.
+        scores: with at least one seed and two examples.
         best_seed: name of the seed that is best on validation.
 
     Raises:
-        UserError: there is no seed, or not that one.
+        UserError: there is no seed, or not that one, or only one example.
     """
-    of_kind = lambda kind: [n for n, k in enumerate(scores.kinds) if k == kind]  # noqa: E731
-    seeds = of_kind("seed")
-    if best_seed not in scores.models or not seeds:
-        raise UserError(f"{scores.task}: no answers of {best_seed}; run lorafuse evaluate")
-    correct, logprob = scores.correct.astype(float), scores.logprob
-
-    def plain(number: int, kind: RowKind, name: str | None = None) -> Row:
-        name = name or scores.models[number]
-        return Row(name, kind, wilson(scores.correct[number]), mean_interval(logprob[number]))
-
-    best = scores.models.index(best_seed)
-    rows = [plain(number, "base") for number in of_kind("base")]
-    rows += [plain(number, "seed") for number in seeds]
-    rows.append(
-        Row(
-            "mean of seeds",
-            "mean seed",
-            mean_interval(correct[seeds].mean(axis=0)),
-            mean_interval(logprob[seeds].mean(axis=0)),
-        )
-    )
-    rows.append(plain(best, "best seed", f"best on validation: {best_seed}"))
-    tested = [_tested(scores, number, seeds) for number in of_kind("fused")]
-    tested.append(_vote(scores, seeds))
+    _check(scores, best_seed)
+    seeds, best = scores.rows_of("seed"), scores.models.index(best_seed)
+    rows = [_plain(scores, number, "base") for number in scores.rows_of("base")]
+    rows += [_plain(scores, number, "seed") for number in seeds]
+    rows.append(_mean_seed(scores, seeds))
+    best_row = _plain(scores, best, "best seed")
+    rows.append(replace(best_row, name=f"best on validation: {best_seed}"))
+    tested = [_tested(scores, number, seeds, best) for number in scores.rows_of("fused")]
+    tested.append(_vote(scores, seeds, best))
     rows += _corrected(tested)
-    union = np.asarray(scores.correct[seeds].any(axis=0))
+    union = scores.correct[seeds].any(axis=0)
     rows.append(Row("any seed right (a bound)", "union", wilson(union), None))
     return Summary(
         scores.task,
@@ -116,29 +113,64 @@ def summarize(scores: Scores, best_seed: str) -> Summary:
         rows,
         agreement(scores.correct[seeds]),
         max(row.accuracy_gain.detectable for row in tested if row.accuracy_gain),
+        _twins(scores),
     )
 
 
-def _tested(scores: Scores, number: int, seeds: list[int]) -> Row:
-    correct = scores.correct.astype(float)
-    return Row(
-        scores.models[number],
-        "fused",
-        wilson(scores.correct[number]),
-        mean_interval(scores.logprob[number]),
-        compare_with_mean_seed(correct[number], correct[seeds]),
-        compare_with_mean_seed(scores.logprob[number], scores.logprob[seeds]),
+def _check(scores: Scores, best_seed: str) -> None:
+    seeds = [scores.models[number] for number in scores.rows_of("seed")]
+    if best_seed not in seeds:
+        raise UserError(
+            f"{scores.task}: no answers of {best_seed}, only of {', '.join(seeds) or 'no seed'}; "
+            "run lorafuse evaluate"
+        )
+    if len(scores.ids) < 2:
+        raise UserError(
+            f"{scores.task}: one example is too few for statistics; evaluate with a larger --limit"
+        )
+
+
+def _plain(scores: Scores, number: int, kind: RowKind) -> Row:
+    accuracy, likelihood = wilson(scores.correct[number]), mean_interval(scores.logprob[number])
+    return Row(scores.models[number], kind, accuracy, likelihood)
+
+
+def _mean_seed(scores: Scores, seeds: list[int]) -> Row:
+    accuracy = mean_interval(scores.correct[seeds].mean(axis=0))
+    likelihood = mean_interval(scores.logprob[seeds].mean(axis=0))
+    return Row("mean of seeds", "mean seed", accuracy, likelihood)
+
+
+def _tested(scores: Scores, number: int, seeds: list[int], best: int) -> Row:
+    row = replace(
+        _plain(scores, number, "fused"),
+        likelihood_gain=compare_with_mean_seed(scores.logprob[number], scores.logprob[seeds]),
     )
+    return _compared(row, scores.correct[number], scores.correct[seeds], scores.correct[best])
 
 
-def _vote(scores: Scores, seeds: list[int]) -> Row:
+def _vote(scores: Scores, seeds: list[int], best: int) -> Row:
     votes = [
         majority_vote([scores.predictions[seed][e] for seed in seeds])
         for e in range(len(scores.ids))
     ]
     right = np.array([is_correct(v, r) for v, r in zip(votes, scores.references, strict=True)])
-    gain = compare_with_mean_seed(right.astype(float), scores.correct[seeds].astype(float))
-    return Row("majority vote", "vote", wilson(right), None, gain)
+    row = Row("majority vote", "vote", wilson(right), None)
+    return _compared(row, right, scores.correct[seeds], scores.correct[best])
+
+
+def _compared(
+    row: Row,
+    right: Bool[np.ndarray, " E"],
+    seeds: Bool[np.ndarray, "S E"],
+    best: Bool[np.ndarray, " E"],
+) -> Row:
+    return replace(
+        row,
+        accuracy_gain=compare_with_mean_seed(right.astype(float), seeds.astype(float)),
+        against_best=mcnemar(right, best),
+        newly_solved=int((right & ~seeds.any(axis=0)).sum()),
+    )
 
 
 def _corrected(rows: list[Row]) -> list[Row]:
@@ -152,4 +184,14 @@ def _corrected(rows: list[Row]) -> list[Row]:
             likelihood_p=next(likelihood) if row.likelihood_gain else None,
         )
         for row, p_value in zip(rows, accuracy, strict=True)
+    ]
+
+
+def _twins(scores: Scores) -> list[tuple[str, str]]:
+    fused = scores.rows_of("fused")
+    return [
+        (scores.models[i], scores.models[j])
+        for place, i in enumerate(fused)
+        for j in fused[place + 1 :]
+        if scores.predictions[i] == scores.predictions[j]
     ]

@@ -1,13 +1,14 @@
-"""Figures as SVG text: results with intervals, held-out loss while training."""
+"""Figures: results with intervals, held-out loss while training; as PNG or as SVG text."""
 
+from html import escape
 from io import StringIO
 
 import matplotlib
-
-matplotlib.use("agg")
-
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
+from lorafuse_jax.evaluation.statistics import Interval
 from lorafuse_jax.evaluation.summary import Row, RowKind, Summary
 
 COLOURS: dict[RowKind, str] = {
@@ -19,79 +20,118 @@ COLOURS: dict[RowKind, str] = {
     "vote": "#7a52a3",
     "union": "#b9bdc4",
 }
+PALETTE = ("#4c78a8", "#d9622b", "#54a24b", "#7a52a3", "#b5892b", "#3a9ea5", "#c44e6b", "#777777")
 
 
 def results_figure(summary: Summary) -> Figure:
-    """Accuracy and log-likelihood of every row, with 95 % intervals and the mean seed's line."""
+    """Accuracy and log-likelihood of every row, with 95 % intervals and the mean seed's line.
+
+    The untrained base is so far off in log-likelihood that with it the others could not be told
+    apart: where it falls outside, its value stands at the edge instead of a dot.
+    """
     rows = summary.rows[::-1]
     figure = Figure(figsize=(10, 0.34 * len(rows) + 1.3), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for place, row in enumerate(rows):
-        _dot(left, place, row.accuracy, row, 100)
-        if row.log_likelihood is not None:
-            _dot(right, place, row.log_likelihood, row, 1)
+    _panel(left, [(row, row.accuracy) for row in rows], 100, "{:.1f}", frames_base=True)
+    likelihoods = [(row, row.log_likelihood) for row in rows]
+    _panel(right, likelihoods, 1, "{:.3f}", frames_base=False)
     left.set_yticks(range(len(rows)), [row.name for row in rows])
-    mean = summary.row("mean seed")
-    left.axvline(100 * mean.accuracy.value, color=COLOURS["mean seed"], lw=0.8, ls=":")
-    if mean.log_likelihood is not None:
-        right.axvline(mean.log_likelihood.value, color=COLOURS["mean seed"], lw=0.8, ls=":")
     left.set_xlabel("accuracy, %")
     right.set_xlabel("log-likelihood of the reference, nats per token")
-    # The untrained base is so far off that with it the others could not be told apart.
-    shown = [row.log_likelihood for row in rows if row.log_likelihood and row.kind != "base"]
-    low, high = min(bar.low for bar in shown), max(bar.high for bar in shown)
-    margin = 0.05 * (high - low) or 0.01
-    right.set_xlim(low - margin, high + margin)
-    figure.suptitle(f"{summary.task}, {summary.examples} examples", x=0.01, ha="left")
     for axes in (left, right):
-        _clean(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="x", color="#e3e5e8", lw=0.6)
+        axes.set_axisbelow(True)
+    figure.suptitle(
+        f"{summary.task}, {summary.examples} examples; bars are 95 % intervals, dotted: mean seed",
+        x=0.01,
+        ha="left",
+        fontsize=11,
+    )
     return figure
 
 
 def loss_figure(metrics: list[dict]) -> Figure:
-    """Training loss (thin) and held-out loss (dots) of every seed."""
+    """Training loss (thin) and held-out loss (dots) of every seed.
+
+    Args:
+        metrics: at least one of ``{"step", "seed", "train_loss"}``, ``"heldout_loss"`` in some.
+    """
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     axes = figure.subplots()
-    palette = ("#4c78a8", "#d9622b", "#54a24b", "#7a52a3", "#b5892b", "#3a9ea5", "#c44e6b", "#777")
     for number, seed in enumerate(dict.fromkeys(line["seed"] for line in metrics)):
-        colour = palette[number % len(palette)]
+        colour = PALETTE[number % len(PALETTE)]
         own = [line for line in metrics if line["seed"] == seed]
         held = [line for line in own if "heldout_loss" in line]
-        axes.plot([x["step"] for x in own], [x["train_loss"] for x in own], color=colour, lw=0.7)
         axes.plot(
-            [x["step"] for x in held],
-            [x["heldout_loss"] for x in held],
+            [line["step"] for line in own],
+            [line["train_loss"] for line in own],
+            color=colour,
+            lw=0.7,
+            alpha=0.5,
+        )
+        axes.plot(
+            [line["step"] for line in held],
+            [line["heldout_loss"] for line in held],
             color=colour,
             marker="o",
             ms=4,
-            label=f"seed {seed}",
+            label=f"seed {seed}" + (f": {held[-1]['heldout_loss']:.3f}" if held else ""),
         )
-    axes.set_xlabel("step (thin: training batch; dots: held-out)")
+    axes.set_xlabel("step (thin: training batch; dots: held-out, the last in the legend)")
     axes.set_ylabel("nats per answer token")
     axes.set_yscale("log")
-    axes.legend(frameon=False)
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.legend(frameon=False, fontsize=9)
     _clean(axes)
     return figure
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element."""
+def svg(figure: Figure, label: str) -> str:
+    """The figure as an ``<svg>`` element, the same for the same figure.
+
+    Args:
+        figure: what to draw.
+        label: what a screen reader says of it.
+    """
     text = StringIO()
-    figure.savefig(text, format="svg")
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    # Without a fixed salt and with a date, every report of the same run would be another file.
+    with matplotlib.rc_context({"svg.hashsalt": label}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    body = text.getvalue()[text.getvalue().index("<svg") + len("<svg") :]
+    return f'<svg role="img" aria-label="{escape(label)}"{body}'
 
 
-def _dot(axes, place: int, interval, row: Row, factor: int) -> None:
-    axes.plot(
-        [factor * interval.low, factor * interval.high],
-        [place, place],
-        color=COLOURS[row.kind],
-        lw=2,
-    )
-    axes.plot([factor * interval.value], [place], "o", color=COLOURS[row.kind], ms=6)
+def _panel(
+    axes: Axes,
+    bars: list[tuple[Row, Interval | None]],
+    factor: int,
+    number_format: str,
+    *,
+    frames_base: bool,
+) -> None:
+    """One measure of every row, its value written at the right edge."""
+    shown = [bar for row, bar in bars if bar and (frames_base or row.kind != "base")]
+    low, high = factor * min(b.low for b in shown), factor * max(b.high for b in shown)
+    margin = 0.05 * (high - low) or 0.01
+    axes.set_xlim(low - margin, high + margin)
+    for place, (row, bar) in enumerate(bars):
+        if bar is None:
+            continue
+        colour, value = COLOURS[row.kind], factor * bar.value
+        if row.kind == "mean seed":
+            axes.axvline(value, color=colour, lw=0.8, ls=":")
+        if low <= value <= high:
+            axes.plot([factor * bar.low, factor * bar.high], [place, place], color=colour, lw=2)
+            axes.plot([value], [place], "o", color=colour, ms=6)
+            text = number_format.format(value)
+        else:
+            text = f"off the axis: {number_format.format(value)}"
+        at_edge = axes.get_yaxis_transform()
+        axes.text(1.01, place, text, transform=at_edge, va="center", fontsize=9, color=colour)
+    _clean(axes)
 
 
-def _clean(axes) -> None:
+def _clean(axes: Axes) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

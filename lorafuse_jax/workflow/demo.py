@@ -35,12 +35,12 @@ FULL = DemoPlan(
     TrainConfig(
         model=MODEL,
         data=DATA,
-        examples=240,
+        examples=200,
         examples_per_step=8,
-        heldout_examples=24,
+        heldout_examples=16,
     ),
-    test=48,
-    transfer=16,
+    test=40,
+    transfer=12,
 )
 QUICK = DemoPlan(
     replace(FULL.config, examples=64, heldout_examples=8),

@@ -52,7 +52,7 @@ class Questions:
     @property
     def max_new_tokens(self) -> int:
         """Where an answer that does not end is cut."""
-        return math.ceil(1.5 * max(len(one.completion) for one in self.encoded) / 16) * 16
+        return math.ceil(1.25 * max(len(one.completion) for one in self.encoded))
 
 
 def evaluate(run: RunFolder, tasks: list[str], limit: int | None = None) -> None:

@@ -1,5 +1,6 @@
 """``lorafuse fuse``: one operator over the seeds of a run."""
 
+import json
 import time
 from functools import partial
 from hashlib import sha256
@@ -51,19 +52,19 @@ def fuse(run: RunFolder, operator: str, settings: list[str], out: Path, key_seed
     """
     op = get_operator(operator)
     hyper = parse_settings(op, settings)
-    if (out / "provenance.json").exists():
-        console.print(f"fused already: {out}")
-        return out
     seeds, stacked = load_members(run)
     if hyper.get("reference") == "best" and "best" not in hyper:
         hyper["best"] = seeds.index(best_seed(run))
+    asked = {"operator": operator, "hyperparameters": op.resolve(hyper)}
+    if _is_there(out, asked):
+        console.print(f"fused already: {out}")
+        return out
     key = jax.random.key(key_seed) if op.stochastic else None
     began = time.perf_counter()
     fused = jax.block_until_ready(jax.jit(partial(op, key=key, **hyper))(stacked))
     seconds = time.perf_counter() - began
     provenance = {
-        "operator": operator,
-        "hyperparameters": op.resolve(hyper),
+        **asked,
         "source": op.source,
         "key_seed": key_seed if op.stochastic else None,
         "members": {f"seed-{seed}": folder_hash(run.adapter_path(seed)) for seed in seeds},
@@ -77,6 +78,21 @@ def fuse(run: RunFolder, operator: str, settings: list[str], out: Path, key_seed
         f"{float(norm(fused)) / member_norm:.2f} of a member's · {out}"
     )
     return out
+
+
+def _is_there(out: Path, asked: dict) -> bool:
+    """Whether ``out`` holds this very fusion; UserError if it holds another."""
+    file = out / "provenance.json"
+    if not file.exists():
+        return False
+    there = json.loads(file.read_text())
+    for key, value in asked.items():
+        if there.get(key) != value:
+            raise UserError(
+                f"{out} holds another fusion ({key}: {there.get(key)}, now {value}); name another "
+                "folder with --out"
+            )
+    return True
 
 
 def folder_hash(folder: Path) -> str:

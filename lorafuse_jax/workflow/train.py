@@ -149,7 +149,7 @@ def make_trainer(config: TrainConfig, model: Model, task: EncodedTask) -> Traine
             model.config, params, adapter, batch, rules=rules, dropout_key=dropout_key
         )
 
-    every = max(1, num_steps // 4)
+    every = max(1, num_steps // 3)
     return Trainer(
         config=config,
         model=model,

@@ -12,6 +12,7 @@ from lorafuse_jax.formats import load_adapter
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow import train as train_module
+from lorafuse_jax.workflow.fuse import fuse
 from lorafuse_jax.workflow.train import TrainConfig, train
 from tests.tiny import write_sums, write_tiny_model
 
@@ -109,6 +110,8 @@ def test_commands_fuse_evaluate_and_report(finished, inputs, monkeypatch, capsys
     )
     provenance = json.loads((out / "provenance.json").read_text())
     assert provenance["hyperparameters"]["quantile"] == 0.8
+    with pytest.raises(UserError, match="holds another fusion"):
+        fuse(finished, "seedlora", ["quantile=0.7"], out)
     command(monkeypatch, "evaluate", finished.path, "--tasks", f"{data}/test", "--limit", "4")
     before = finished.predictions_path.read_text()
     assert len(before.splitlines()) == 7 * 4
