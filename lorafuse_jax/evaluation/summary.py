@@ -63,6 +63,7 @@ class Summary:
         task: ``name/split``.
         examples: E.
         rows: base, seeds, their mean, the best by validation, fused ones, vote, union.
+        best_seed: name of the best by validation.
         agreement: share of examples on which two seeds are both right or both wrong.
         detectable: the true difference in accuracy that a single test of this size finds with
             power 0.8, largest over rows.
@@ -72,6 +73,7 @@ class Summary:
     task: str
     examples: int
     rows: list[Row]
+    best_seed: str
     agreement: float
     detectable: float
     twins: list[tuple[str, str]]
@@ -105,12 +107,13 @@ def summarize(scores: Scores, best_seed: str) -> Summary:
     tested = [_tested(scores, number, seeds, best) for number in scores.rows_of("fused")]
     tested.append(_vote(scores, seeds, best))
     rows += _corrected(tested)
-    union = scores.correct[seeds].any(axis=0)
+    union = np.asarray(scores.correct[seeds].any(axis=0))
     rows.append(Row("any seed right (a bound)", "union", wilson(union), None))
     return Summary(
         scores.task,
         len(scores.ids),
         rows,
+        best_seed,
         agreement(scores.correct[seeds]),
         max(row.accuracy_gain.detectable for row in tested if row.accuracy_gain),
         _twins(scores),

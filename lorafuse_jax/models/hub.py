@@ -16,8 +16,15 @@ from lorafuse_jax.models.families import FAMILIES
 from lorafuse_jax.models.weights import load_params, weight_files
 from lorafuse_jax.types import Params, UserError
 
-SAMPLED_BYTES = 1 << 20
+PIECE = 1 << 16
+PIECES = 1 << 10
+"""A weight file is sampled in this many pieces of 64 KiB at most: read in full up to 64 MiB."""
+
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+NOT_HUB_FILES = ["*/*", "consolidated*"]
+"""Copies of the weights in other layouts, which several hub models carry along."""
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +75,19 @@ def load_model(path: str | Path, *, dtype: Any = None) -> Model:
 
 
 def fingerprint(folder: Path) -> str:
-    """sha256 over config.json and, of each weight file, its size and its first and last MiB."""
+    """sha256 over config.json and, of each weight file, its size and evenly spaced pieces.
+
+    The pieces lie so close that a change of any large matrix, not only of the first and last, is
+    seen; hashing 14 GB in full would take longer than to load them.
+    """
     digest = sha256((folder / "config.json").read_bytes())
     for file in weight_files(folder):
         size = file.stat().st_size
+        digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as data:
-            digest.update(f"{file.name}:{size}".encode())
-            digest.update(data.read(SAMPLED_BYTES))
-            data.seek(max(0, size - SAMPLED_BYTES))
-            digest.update(data.read(SAMPLED_BYTES))
+            for start in range(0, size, max(PIECE, -(-size // PIECES))):
+                data.seek(start)
+                digest.update(data.read(PIECE))
     return digest.hexdigest()
 
 
@@ -84,7 +95,9 @@ def _download(name: str) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise UserError(f"{name} is no folder with a model, and no hub name (owner/name)")
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        return Path(
+            snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=NOT_HUB_FILES)
+        )
     except Exception as error:
         raise UserError(
             f"{name} is no folder, and the hub did not give it ({type(error).__name__}: {error}); "
@@ -94,15 +107,26 @@ def _download(name: str) -> Path:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except FileNotFoundError:
         raise UserError(f"{file.parent} holds no model: it has no {file.name}") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{file} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is damaged: it holds no JSON object")
+    return content
 
 
 def _load_tokenizer(folder: Path) -> Any:
+    # Without this check, transformers may make an empty tokenizer that encodes all text to nothing.
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        raise UserError(
+            f"{folder} has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); save it there with "
+            "tokenizer.save_pretrained(folder)"
+        )
     try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} has no tokenizer that transformers can load: {error}") from None
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers raise whatever they meet
+        raise UserError(
+            f"{folder}: transformers cannot load its tokenizer ({type(error).__name__}: {error})"
+        ) from error

@@ -20,6 +20,9 @@ UNUSED_SUFFIX = ".rotary_emb.inv_freq"
 
 TIED_HEAD = "lm_head.weight"
 
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Stored types that hold a weight itself; integers and 8-bit floats would need their scales."""
+
 
 @dataclass(frozen=True)
 class WeightRule:
@@ -56,7 +59,7 @@ def load_params(
 
     Raises:
         UserError: a file that is missing or damaged; a tensor that is missing, unknown or of the
-            wrong shape. Every tensor is used once and every parameter filled once.
+            wrong shape or type. Every tensor is used once and every parameter filled once.
     """
     spec = {
         "/".join(str(entry.key) for entry in path): leaf.shape
@@ -74,13 +77,13 @@ def load_params(
                 if name.endswith(UNUSED_SUFFIX):
                     continue
                 if name == TIED_HEAD and config.tie_embeddings:
-                    head = tensors.get_tensor(name)
+                    head = _read(tensors, name, spec["embed_tokens/embedding"], file)
                     continue
                 if name not in expected or name in found:
                     kind = "is there twice" if name in found else "is not a part of this model"
                     raise UserError(f"{file}: tensor {name} {kind}")
                 found.add(name)
-                _fill(arrays, expected[name], tensors.get_tensor(name), f"{file}: {name}")
+                _fill(arrays, expected[name], tensors, name, file)
     missing = sorted(expected.keys() - found)
     if missing:
         raise UserError(f"{folder} lacks {len(missing)} tensors, the first is {missing[0]}")
@@ -97,7 +100,10 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"
     if index.exists():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{index} is damaged ({error}); download it again") from None
         missing = [name for name in names if not (folder / name).exists()]
         if missing:
             raise UserError(f"{index} names {missing[0]}, which is not there; download it again")
@@ -132,15 +138,31 @@ def _expected(config, rules, spec) -> dict[str, _Place]:
                 expected[name] = _Place(rule.ours, layer, rule.transpose)
         else:
             expected[rule.hf] = _Place(rule.ours, None, rule.transpose)
+    filled = [rule.ours for rule in rules if rule.ours in spec]
+    if sorted(filled) != sorted(spec):
+        raise ValueError(f"rules fill {sorted(filled)}, the model has {sorted(spec)}")
     return expected
 
 
-def _fill(arrays: dict[str, np.ndarray], place: _Place, tensor: np.ndarray, where: str) -> None:
+def _fill(arrays: dict[str, np.ndarray], place: _Place, tensors, name: str, file: Path) -> None:
     target = arrays[place.ours] if place.layer is None else arrays[place.ours][place.layer]
-    wanted = target.shape[::-1] if place.transpose else target.shape
-    if tensor.shape != wanted:
-        raise UserError(f"{where} has shape {list(tensor.shape)}, config.json says {list(wanted)}")
-    target[...] = tensor.T if place.transpose else tensor
+    if place.transpose:
+        target = target.T
+    target[...] = _read(tensors, name, target.shape, file)
+
+
+def _read(tensors, name: str, shape: tuple[int, ...], file: Path) -> np.ndarray:
+    stored = tensors.get_slice(name)
+    if tuple(stored.get_shape()) != shape:
+        raise UserError(
+            f"{file}: {name} has shape {stored.get_shape()}, config.json says {list(shape)}"
+        )
+    if stored.get_dtype() not in FLOATS:
+        raise UserError(
+            f"{file}: {name} is stored as {stored.get_dtype()}; quantised weights are not read, "
+            f"only {', '.join(FLOATS)}"
+        )
+    return tensors.get_tensor(name)
 
 
 def _check_tied(head: np.ndarray | None, embedding: np.ndarray, folder: Path) -> None:

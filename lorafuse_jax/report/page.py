@@ -73,7 +73,7 @@ def _verdict(summary: Summary) -> str:
 def _complementarity(summary: Summary) -> str:
     """Which problems the seeds, and the fused models, have right beyond one another."""
     union, mean = summary.row("union"), summary.row("mean seed")
-    best = summary.row("best seed").name.rpartition(" ")[2]
+    best = summary.best_seed
     body = "".join(
         f"<tr><td>{escape(row.name)}</td><td>{row.against_best.gained}</td>"
         f"<td>{row.against_best.lost}</td><td>{format_p(row.against_best.p_value)}</td>"
@@ -94,7 +94,8 @@ def _complementarity(summary: Summary) -> str:
         f"<p>Two seeds agree on being right or wrong on {100 * summary.agreement:.0f} % of the "
         f"examples; at least one is right on {100 * union.accuracy.value:.0f} %, the mean seed "
         f"on {100 * mean.accuracy.value:.0f} %.</p>"
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
         f'<p class="caption">Numbers of examples. {escape(best)} is the best seed on validation. '
         "p is McNemar's exact test, not corrected.</p>"
     )

@@ -25,13 +25,17 @@ SIGNIFICANT = 0.05
 
 def caption(summary: Summary) -> str:
     """What the columns mean, and what this test could have seen."""
+    power = (
+        f"A true accuracy difference of {100 * summary.detectable:.0f} points would be found in 4 "
+        "of 5 such tests, before correction; smaller ones more seldom."
+        if summary.detectable > 0
+        else "All models are right on the same examples, so accuracy tells nothing here."
+    )
     return (
         f"{summary.task}, {summary.examples} examples. Gains are against the mean seed, with "
         "intervals over examples and seeds; p is a paired sign-flip test over examples, corrected "
         "(Holm) for the rows tested; * is p below 0.05. Log-likelihood is of the reference answer, "
-        "in nats. Bold is the best of a column, which luck may have chosen. A true accuracy "
-        f"difference of {100 * summary.detectable:.0f} points would be found in 4 of 5 such tests, "
-        "before correction; smaller ones more seldom."
+        f"in nats. Bold is the best of a column, which luck may have chosen. {power}"
     )
 
 

@@ -1,6 +1,11 @@
+from decimal import Decimal
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lorafuse_jax.evaluation.answers import extract, is_correct, majority_vote
+from lorafuse_jax.types import UserError
 
 
 @pytest.mark.parametrize(
@@ -12,13 +17,47 @@ from lorafuse_jax.evaluation.answers import extract, is_correct, majority_vote
         ("3 and then -4", "-4"),
         ("#### none, but 12", "12"),
         ("#### nothing", None),
+        ("so 7\n#### ", "7"),
         ("no number here", None),
         ("", None),
         ("It is 42.", "42"),
+        ("10-4", "4"),
+        ("(10)-4", "4"),
+        ("(-3)", "-3"),
+        ("x = -3", "-3"),
+        ("he owes -$5", "-5"),
+        ("he owes $-5", "-5"),
+        ("it is \N{MINUS SIGN}4", "-4"),
+        ("#### $1,234.", "1,234"),
+        ("#### **18**", "18"),
+        ("5%", "5"),
+        ("costs $.75", ".75"),
+        ("12,34", "34"),
+        ("#### 1/2", "1/2"),
+        ("it is 3/4", "3/4"),
     ],
 )
 def test_extract_takes_the_marked_or_last_number(text, found):
     assert extract(text) == found
+
+
+NUMBERS = st.decimals(-(10**9), 10**9, places=2) | st.integers(-(10**9), 10**9)
+
+
+@given(NUMBERS, st.sampled_from(["#### {}", "So it is {:,}.", "7 - 2 and ${:,}!", "= {} apples"]))
+def test_extract_finds_a_written_number_again(number, phrase):
+    assert is_correct(extract(phrase.format(number)), str(number))
+
+
+@given(st.text())
+def test_extract_of_any_text_is_nothing_or_something_in_it(text):
+    found = extract(text)
+    assert found is None or found.lstrip("-+") in text
+
+
+@given(NUMBERS, NUMBERS)
+def test_is_correct_means_equal_numbers(first, second):
+    assert is_correct(str(first), str(second)) == (Decimal(first) == Decimal(second))
 
 
 @pytest.mark.parametrize(
@@ -31,10 +70,20 @@ def test_extract_takes_the_marked_or_last_number(text, found):
         ("3.14", "3.1", False),
         (None, "3", False),
         ("12", "120", False),
+        ("1/2", "0.5", False),
+        ("1/2", "1", False),
+        ("nan", "3", False),
+        ("7", "7.", True),
     ],
 )
 def test_is_correct_compares_exact_numbers(prediction, reference, right):
     assert is_correct(prediction, reference) is right
+
+
+@pytest.mark.parametrize("reference", ["", "seven", "1/2", "nan", "inf"])
+def test_reference_that_is_no_number_is_refused(reference):
+    with pytest.raises(UserError, match="is no number, so nothing could equal it"):
+        is_correct("7", reference)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +94,8 @@ def test_is_correct_compares_exact_numbers(prediction, reference, right):
         ([None, "4", None], "4"),
         ([None, None], None),
         ([None, "2", "1", "1.0"], "1"),
+        (["4", "3", "3", "4"], "4"),
+        (["1/2", "1/2", "3"], "3"),
     ],
 )
 def test_majority_vote(predictions, vote):

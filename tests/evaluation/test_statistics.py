@@ -7,6 +7,8 @@ from scipy import stats
 from lorafuse_jax.evaluation import statistics as ours
 
 TRIALS = 300
+BAND = 3 * np.sqrt(0.05 * 0.95 / TRIALS)
+"""Three standard errors of a share of 5 % (or 95 %) in so many trials."""
 
 
 @pytest.fixture(autouse=True)
@@ -14,11 +16,16 @@ def few_resamples(monkeypatch):
     monkeypatch.setattr(ours, "RESAMPLES", 300)
 
 
-def simulated(rng, effect, examples=60, seeds=3):
-    """Right or wrong answers of seeds and a fused model, on problems of all difficulties."""
+def simulated(rng, effect, examples=60, seeds=3, spread=0.0):
+    """Right or wrong answers of seeds and a fused model, on problems of all difficulties.
+
+    Seeds differ in ability with standard deviation ``spread``; the fused one has the mean's.
+    """
     difficulty = rng.beta(0.7, 0.7, examples)
     row = rng.random(examples) < np.clip(difficulty + effect, 0, 1)
-    return row.astype(float), (rng.random((seeds, examples)) < difficulty).astype(float)
+    ability = rng.normal(0, spread, (seeds, 1))
+    share = np.clip(difficulty + ability, 0, 1)
+    return row.astype(float), (rng.random((seeds, examples)) < share).astype(float)
 
 
 def rejections(effect):
@@ -31,8 +38,8 @@ def rejections(effect):
 
 
 def test_no_effect_is_rejected_about_one_time_in_twenty():
-    # Three standard errors of 300 trials about 5 %; discrete data make the test a bit conservative.
-    assert 0.01 < rejections(0.0) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / TRIALS)
+    # The lower end is generous: discrete data make the test a bit conservative.
+    assert 0.01 < rejections(0.0) < 0.05 + BAND
 
 
 def test_power_grows_with_the_effect_and_reaches_the_promise():
@@ -48,14 +55,45 @@ def test_power_grows_with_the_effect_and_reaches_the_promise():
     assert at_promise > 0.7
 
 
-def test_interval_covers_the_true_difference():
-    rng = np.random.default_rng(3)
-    covered = []
-    for trial in range(150):
-        row, seeds = simulated(rng, 0.0)
-        d = ours.compare_with_mean_seed(row, seeds, seed=trial).difference
+def test_detectable_difference_is_found_four_times_in_five():
+    rng = np.random.default_rng(7)
+    noise = rng.normal(0, 0.3, (TRIALS, 80))
+    shift = ours.detectable_difference(noise.ravel()[:80] / noise.ravel()[:80].std() * 0.3)
+    found = stats.ttest_1samp(noise + shift, 0, axis=1).pvalue < 0.05
+    assert abs(found.mean() - ours.POWER) < 3 * np.sqrt(0.8 * 0.2 / TRIALS)
+
+
+def coverage(examples, seeds, spread, trials=150):
+    rng, covered = np.random.default_rng(3), []
+    for trial in range(trials):
+        row, others = simulated(rng, 0.0, examples, seeds, spread)
+        d = ours.compare_with_mean_seed(row, others, seed=trial).difference
         covered.append(d.low <= 0 <= d.high)
-    assert np.mean(covered) > 0.95 - 3 * np.sqrt(0.05 * 0.95 / 150)
+    return np.mean(covered)
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.0), (8, 0.08)])
+def test_interval_covers_the_true_difference(seeds, spread):
+    """Also where seeds differ, if there are enough of them; three would be too few."""
+    assert coverage(60, seeds, spread) > 0.95 - BAND * np.sqrt(TRIALS / 150)
+
+
+def test_interval_over_seeds_is_wider_where_seeds_differ():
+    examples = np.zeros(200)
+    alike, apart = np.zeros((4, 200)), np.repeat([[-0.2], [-0.1], [0.1], [0.2]], 200, axis=1)
+    narrow = ours.compare_with_mean_seed(examples, alike).difference
+    wide = ours.compare_with_mean_seed(examples, apart).difference
+    assert (narrow.low, narrow.high) == (0, 0)
+    # The mean of 4 draws from these: sd sqrt(0.025 / 4) = 0.079, so the interval is about +-0.15.
+    assert 0.1 < wide.high < 0.2 and not wide.excludes_zero()
+
+
+def test_mean_interval_is_students_for_normal_data():
+    values = np.random.default_rng(4).normal(2, 1, 400)
+    ours_, students = ours.mean_interval(values), stats.ttest_1samp(values, 0).confidence_interval()
+    # 300 resamples place a 2.5 % quantile within about a fifth of a standard error (0.05).
+    assert ours_.low == pytest.approx(students.low, abs=0.02)
+    assert ours_.high == pytest.approx(students.high, abs=0.02)
 
 
 def test_sign_flip_equals_the_exact_permutation_test():
@@ -68,18 +106,39 @@ def test_sign_flip_equals_the_exact_permutation_test():
     assert abs(np.mean(draws) - exact.pvalue) < 0.01
 
 
+def test_sign_flip_of_no_difference_at_all_is_one():
+    assert ours.sign_flip_p_value(np.zeros(30), np.random.default_rng(0)) == 1.0
+
+
+def test_mcnemar_is_a_fair_coin_on_the_examples_that_differ():
+    rng = np.random.default_rng(6)
+    first, second = rng.random((2, 50)) < [[0.8], [0.5]]
+    exchange = ours.mcnemar(first, second)
+    assert exchange.gained == sum(a and not b for a, b in zip(first, second, strict=True))
+    assert exchange.lost == sum(b and not a for a, b in zip(first, second, strict=True))
+    fewer, differing = min(exchange.gained, exchange.lost), exchange.gained + exchange.lost
+    assert exchange.p_value == pytest.approx(2 * stats.binom.cdf(fewer, differing, 0.5))
+    assert ours.mcnemar(first, first) == ours.Exchange(0, 0, 1.0)
+
+
 def test_holm_by_hand():
     assert ours.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert ours.holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
+    assert ours.holm([]) == []
 
 
-def test_wilson_is_scipys_and_stays_inside():
-    interval = ours.wilson(np.array([True] * 10))
-    assert (
-        interval.value == 1.0 and 0.65 < interval.low < 0.75 and interval.high == pytest.approx(1.0)
-    )
+def test_wilson_is_the_formula_and_stays_inside():
+    z, n, share = stats.norm.ppf(0.975), 50, 0.6
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = centre - half, centre + half
+    interval = ours.wilson(np.arange(50) < 30)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.6, low, high))
+    full = ours.wilson(np.array([True] * 10))
+    assert full.value == 1.0 and 0.65 < full.low < 0.75 and full.high == pytest.approx(1.0)
 
 
 def test_agreement_by_hand():
     correct = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]], bool)
     assert ours.agreement(correct) == pytest.approx(np.mean([3 / 4, 3 / 4, 2 / 4]))
+    assert ours.agreement(correct[:1]) == 1.0

@@ -1,5 +1,7 @@
 """Logits against transformers' torch models."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,15 @@ from tests.tiny import tiny_config, tiny_params
 
 RELATIVE = 3e-5
 """Float32 sums in another order, through two layers; logits of these models reach about 50."""
+
+REAL_ABSOLUTE = 1e-3
+"""The same through thirty layers; measured 1.2e-4 on logits of up to 44."""
+
+REAL_TEXTS = (
+    "Question: A boy has 13 pencils, his sister 3 fewer. How many?\nAnswer: 13 - 3 = 10",
+    "def add(a, b):\n    return a + b\n\n" * 20,
+    "Über die Brücke gingen 1984 genau 27 Männer; 其余的人留在家里。",
+)
 
 ROPES = (
     {"rope_type": "default", "rope_theta": 10000.0},
@@ -53,7 +64,8 @@ def torch_llama(seed, **changes):
     return model
 
 
-def our_logits(folder, config, tokens):
+def our_logits(folder, tokens):
+    config = config_from_hf(json.loads((folder / "config.json").read_text()))
     params = load_params(folder, config, WEIGHTS, jnp.float32)
     return output_logits(config, params, hidden_states(config, params, jnp.asarray(tokens)))
 
@@ -90,10 +102,9 @@ def test_tiny_llama_gives_the_logits_of_transformers(
     )
     folder = tmp_path_factory.mktemp("llama")
     model.save_pretrained(folder)
-    config = config_from_hf(model.config.to_dict())
     tokens = np.random.default_rng(seed).integers(0, 61, (2, 50))
     expected = torch_logits(model, tokens)
-    ours = our_logits(folder, config, tokens)
+    ours = our_logits(folder, tokens)
     np.testing.assert_allclose(ours, expected, atol=RELATIVE * np.abs(expected).max())
 
 
@@ -101,11 +112,10 @@ def test_shards_and_half_precision_files_load(tmp_path):
     model = torch_llama(5, num_attention_heads=4, num_key_value_heads=2).to(torch.bfloat16)
     model.save_pretrained(tmp_path, max_shard_size="10KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    config = config_from_hf(model.config.to_dict())
     tokens = np.random.default_rng(0).integers(0, 61, (1, 20))
     reference = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     expected = torch_logits(reference, tokens)
-    ours = our_logits(tmp_path, config, tokens)
+    ours = our_logits(tmp_path, tokens)
     np.testing.assert_allclose(ours, expected, atol=RELATIVE * np.abs(expected).max())
 
 
@@ -169,10 +179,10 @@ def test_chosen_log_probs_and_their_gradient_equal_plain_softmax(tied):
 def test_real_weights_give_the_logits_of_transformers():
     folder = fetch("smollm2-135m-instruct")
     model = load_model(folder)
-    text = "Question: A boy has 13 pencils, his sister 3 fewer. How many?\nAnswer: 13 - 3 = 10"
-    tokens = model.tokenizer(text)["input_ids"]
     reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    expected = torch_logits(reference, [tokens])
-    ours = forward(model, model.params, None, jnp.asarray([tokens]))
-    assert np.abs(ours - expected).max() < 1e-3
-    assert np.abs(expected).max() > 10
+    for text in REAL_TEXTS:
+        tokens = [model.tokenizer(text)["input_ids"]]
+        expected = torch_logits(reference, tokens)
+        ours = forward(model, model.params, None, jnp.asarray(tokens))
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=REAL_ABSOLUTE)
+        assert np.abs(expected).max() > 10

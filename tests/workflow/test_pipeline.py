@@ -50,7 +50,7 @@ def test_resumed_training_equals_uninterrupted_bitwise(inputs, finished, tmp_pat
     def stopped_fit(state, params, *, save, **rest):
         def save_and_stop(step, state):
             save(step, state)
-            if step == 4:
+            if step == 3:
                 raise KeyboardInterrupt
 
         return real_fit(state, params, save=save_and_stop, **rest)

@@ -33,8 +33,25 @@ HANDLED = {
 }
 """Keys that the configuration is made from."""
 
-REQUIRED_VALUES: dict[str, Any] = {"hidden_act": "silu", "pretraining_tp": 1, "is_decoder": False}
-"""Keys that change the function; only this value is supported (absent counts as this value)."""
+REQUIRED_VALUES: dict[str, Any] = {
+    "hidden_act": "silu",
+    "pretraining_tp": 1,
+    "is_decoder": False,
+    "rope_interleaved": False,
+}
+"""Keys that change the function; only this value is supported (absent or null counts as it)."""
+
+ROPE_SETTINGS = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": (
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+    ),
+}
+"""Rope type -> the settings that it needs beside ``rope_theta``, and has no others."""
 
 IGNORED = {
     "architectures",
@@ -46,7 +63,6 @@ IGNORED = {
     "torch_dtype",
     "initializer_range",
     "is_llama_config",
-    "rope_interleaved",
     "transformers_version",
     "transformers.js_config",
     "use_cache",
@@ -61,6 +77,14 @@ IGNORED = {
     "problem_type",
     "is_encoder_decoder",
     "_commit_hash",
+    "_attn_implementation",
+    "_flash_attn_2_enabled",
+    "attn_implementation",
+    "max_length",
+    "max_sequence_length",
+    "tokenizer_class",
+    "unsloth_fixed",
+    "unsloth_version",
 }
 """Keys that do not change the logits of a forward pass in evaluation."""
 
@@ -99,27 +123,10 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
     Raises:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
-    for key, value in REQUIRED_VALUES.items():
-        if config.get(key, value) != value:
-            raise UserError(
-                f"config.json: {key} = {config[key]!r} is not supported, only {value!r}"
-            )
-    unknown = sorted(
-        key
-        for key, value in config.items()
-        if key not in HANDLED | IGNORED | REQUIRED_VALUES.keys() and value is not None
-    )
-    if unknown:
-        listed = ", ".join(f"{key} = {config[key]!r}" for key in unknown)
-        raise UserError(
-            f"config.json has keys that a llama does not have here: {listed}; they may change what "
-            "the model computes, so it is not loaded"
-        )
-    if config.get("rope_interleaved"):
-        raise UserError("config.json: rope_interleaved = True is not supported")
+    _check_keys(config)
     try:
         heads = config["num_attention_heads"]
-        return DecoderConfig(
+        decoder = DecoderConfig(
             vocab_size=config["vocab_size"],
             model_dim=config["hidden_size"],
             num_layers=config["num_hidden_layers"],
@@ -136,26 +143,56 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
         )
     except KeyError as error:
         raise UserError(f"config.json lacks {error}, which every llama has") from None
+    if decoder.num_heads % decoder.num_kv_heads:
+        raise UserError(
+            f"config.json: num_attention_heads = {decoder.num_heads} is not a multiple of "
+            f"num_key_value_heads = {decoder.num_kv_heads}"
+        )
+    return decoder
+
+
+def _check_keys(config: dict[str, Any]) -> None:
+    for key, value in REQUIRED_VALUES.items():
+        if config.get(key) not in (None, value):
+            raise UserError(
+                f"config.json: {key} = {config[key]!r} is not supported, only {value!r}"
+            )
+    unknown = sorted(
+        key
+        for key, value in config.items()
+        if key not in HANDLED | IGNORED | REQUIRED_VALUES.keys() and value is not None
+    )
+    if unknown:
+        listed = ", ".join(f"{key} = {config[key]!r}" for key in unknown)
+        raise UserError(
+            f"config.json has keys that a llama does not have here: {listed}; they may change what "
+            "the model computes, so it is not loaded"
+        )
 
 
 def _rope(config: dict[str, Any]) -> Rope:
     """From transformers 5's ``rope_parameters``, or 4's ``rope_theta`` and ``rope_scaling``."""
-    settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    theta = settings.get("rope_theta", config.get("rope_theta", 10000.0))
-    match settings.get("rope_type", settings.get("type", "default")):
-        case "default":
-            return Rope(theta=theta)
-        case "linear":
-            return Rope(theta=theta, scaling=LinearScaling(factor=settings["factor"]))
-        case "llama3":
-            scaling = Llama3Scaling(
-                factor=settings["factor"],
-                low_freq_factor=settings["low_freq_factor"],
-                high_freq_factor=settings["high_freq_factor"],
-                original_context_length=settings["original_max_position_embeddings"],
-            )
-            return Rope(theta=theta, scaling=scaling)
-        case other:
-            raise UserError(
-                f"config.json: rope type {other!r} is not supported; default, linear, llama3 are"
-            )
+    settings = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    kind = settings.get("rope_type") or settings.get("type") or "default"
+    if kind not in ROPE_SETTINGS:
+        raise UserError(
+            f"config.json: rope type {kind!r} is not supported; {', '.join(ROPE_SETTINGS)} are"
+        )
+    given = settings.keys() - {"rope_type", "type", "rope_theta"}
+    if given != set(ROPE_SETTINGS[kind]):
+        raise UserError(
+            f"config.json: rope type {kind!r} has the settings {sorted(given)}, but takes "
+            f"{sorted(ROPE_SETTINGS[kind])}"
+        )
+    theta = float(settings.get("rope_theta", config.get("rope_theta", 10000.0)))
+    if kind == "linear":
+        return Rope(theta=theta, scaling=LinearScaling(factor=float(settings["factor"])))
+    if kind == "llama3":
+        scaling = Llama3Scaling(
+            factor=float(settings["factor"]),
+            low_freq_factor=float(settings["low_freq_factor"]),
+            high_freq_factor=float(settings["high_freq_factor"]),
+            original_context_length=settings["original_max_position_embeddings"],
+        )
+        return Rope(theta=theta, scaling=scaling)
+    return Rope(theta=theta)

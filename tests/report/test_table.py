@@ -1,0 +1,111 @@
+import re
+
+import pytest
+from rich.console import Console
+
+from lorafuse_jax.evaluation.predictions import scores_by_task
+from lorafuse_jax.evaluation.statistics import Comparison, Interval
+from lorafuse_jax.evaluation.summary import Row, Summary, summarize
+from lorafuse_jax.report.table import (
+    caption,
+    cells,
+    html_table,
+    markdown_table,
+    terminal_table,
+)
+from lorafuse_jax.report.verdict import verdict
+from tests.evaluation.given import rows
+
+
+@pytest.fixture(scope="module")
+def summary():
+    return summarize(scores_by_task(rows())[0], "seed-2")
+
+
+def gain(value, low, high):
+    return Comparison(Interval(value, low, high), 0.01, 0.05)
+
+
+def tested(name, comparison, p):
+    return Row(name, "fused", Interval(0.5, 0.4, 0.6), None, accuracy_gain=comparison, accuracy_p=p)
+
+
+def summary_of(*tested_rows, twins=()):
+    return Summary("t/test", 200, list(tested_rows), "seed-1", 0.8, 0.05, list(twins))
+
+
+def test_cells_round_and_mark_what_is_significant():
+    assert cells(tested("a", gain(0.0512, 0.0149, 0.1), 0.0004)) == (
+        "a",
+        "50.0 [40, 60]",
+        "+5.1* [+1, +10]",
+        "<0.001",
+        "",
+        "",
+        "",
+    )
+    assert cells(tested("a", gain(-0.05, -0.1, 0.01), 0.05))[2] == "-5.0 [-10, +1]"
+
+
+def test_terminal_table_fits_eighty_columns_and_loses_nothing(summary):
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(terminal_table(summary))
+    text = console.export_text()
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+    for row in summary.rows:
+        name, accuracy, accuracy_gain, p, likelihood, likelihood_gain, _ = cells(row)
+        shown = (accuracy, accuracy_gain, p, likelihood, likelihood_gain.partition(" ")[0])
+        assert any(all(cell in line for cell in shown) for line in text.splitlines()), name
+        assert name.split()[0] in text
+
+
+def test_terminal_table_shows_brackets_in_names_as_they_are():
+    mean = Row("mean of seeds", "mean seed", Interval(0, 0, 0), Interval(0, 0, 0))
+    seed = Row("[red]x[/red]", "seed", Interval(0, 0, 0), Interval(0, 0, 0))
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(terminal_table(summary_of(seed, mean)))
+    assert "[red]x[/red]" in console.export_text()
+
+
+def test_every_table_has_every_cell_and_marks_the_best(summary):
+    markdown, html = markdown_table(summary), html_table(summary)
+    for row in summary.rows:
+        for cell in filter(None, cells(row)):
+            assert cell.replace("*", "\\*") in markdown
+            assert cell.replace("<", "&lt;") in html
+    assert re.findall(r"\*\*(.+?)\*\*", markdown) == ["100.0 [72, 100]", "1.500"]
+    assert re.findall(r'class="best">(.+?)<', html) == ["100.0 [72, 100]", "1.500"]
+    widths = {line.count("|") for line in markdown.splitlines() if line.startswith("|")}
+    assert widths == {8}
+
+
+def test_caption_states_size_and_what_could_be_found():
+    text = caption(summary_of(tested("a", gain(0, -1, 1), 0.5)))
+    assert "200 examples" in text and "difference of 5 points" in text
+
+
+@pytest.mark.parametrize(
+    ("comparison", "p", "words", "absent"),
+    [
+        (gain(0.05, 0.01, 0.1), 0.01, "a is better than the mean seed by +5.0 points", "these"),
+        (gain(-0.05, -0.1, -0.01), 0.01, "a is worse than the mean seed by -5.0 points", "these"),
+        (gain(0.05, -0.01, 0.1), 0.01, "p 0.010; of these seeds only", "Not told"),
+        (gain(0.05, 0.01, 0.1), 0.06, "Not told apart from the mean seed: a (+5.0", "better"),
+    ],
+)
+def test_verdict_is_as_strong_as_the_numbers(comparison, p, words, absent):
+    first, *rest = verdict(summary_of(tested("a", comparison, p)))
+    assert words in first and absent not in first
+    assert "finds a true difference of 5 points in accuracy with probability 0.8" in rest[0]
+
+
+def test_verdict_counts_twins_once():
+    said = verdict(summary_of(tested("a", gain(0, -1, 1), 0.5), twins=[("a", "b")]))
+    assert said[-1].startswith("a and b gave the same answer to every example")
+
+
+def test_verdict_of_a_whole_table_speaks_of_both_measures(summary):
+    accuracy, likelihood, *_ = verdict(summary)
+    assert accuracy.startswith("Accuracy: mean is better than the mean seed by +60.0 points")
+    assert likelihood.startswith("Log-likelihood: mean is better")
+    assert "Not told apart from the mean seed: majority vote" in accuracy
