@@ -20,6 +20,7 @@ COLOURS: dict[RowKind, str] = {
     "vote": "#7a52a3",
     "union": "#b9bdc4",
 }
+LABEL = "#3a3f47"
 PALETTE = ("#4c78a8", "#d9622b", "#54a24b", "#7a52a3", "#b5892b", "#3a9ea5", "#c44e6b", "#777777")
 
 
@@ -128,7 +129,7 @@ def _panel(
         else:
             text = f"off the axis: {number_format.format(value)}"
         at_edge = axes.get_yaxis_transform()
-        axes.text(1.01, place, text, transform=at_edge, va="center", fontsize=9, color=colour)
+        axes.text(1.01, place, text, transform=at_edge, va="center", fontsize=9, color=LABEL)
     _clean(axes)
 
 

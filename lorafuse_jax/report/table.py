@@ -25,17 +25,22 @@ SIGNIFICANT = 0.05
 
 def caption(summary: Summary) -> str:
     """What the columns mean, and what this test could have seen."""
-    power = (
-        f"A true accuracy difference of {100 * summary.detectable:.0f} points would be found in 4 "
-        "of 5 such tests, before correction; smaller ones more seldom."
-        if summary.detectable > 0
-        else "All models are right on the same examples, so accuracy tells nothing here."
-    )
     return (
         f"{summary.task}, {summary.examples} examples. Gains are against the mean seed, with "
         "intervals over examples and seeds; p is a paired sign-flip test over examples, corrected "
-        "(Holm) for the rows tested; * is p below 0.05. Log-likelihood is of the reference answer, "
-        f"in nats. Bold is the best of a column, which luck may have chosen. {power}"
+        "(Holm) for the rows tested; * is p below 0.05, a finding about these seeds unless the "
+        "interval excludes zero too. Log-likelihood is of the reference answer, in nats. Bold is "
+        f"the best of a column, which luck may have chosen. {power(summary)}"
+    )
+
+
+def power(summary: Summary) -> str:
+    """What the test of accuracy could have seen, as a sentence."""
+    if summary.detectable == 0:
+        return "The differences in accuracy are the same on every example: their power is unknown."
+    return (
+        f"A single test of {summary.examples} examples finds a true difference in accuracy of "
+        f"{100 * summary.detectable:.0f} points with probability 0.8."
     )
 
 
@@ -53,12 +58,19 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def best_cells(summary: Summary) -> set[tuple[str, int]]:
-    """(row name, column) of the highest accuracy and log-likelihood of what could be used."""
+    """(row name, column) of the highest accuracy and log-likelihood of what could be used.
+
+    None where all are equal.
+    """
     usable = [row for row in summary.rows if row.kind not in ("mean seed", "best seed", "union")]
-    likely = [(row.log_likelihood.value, row.name) for row in usable if row.log_likelihood]
-    highest = max(row.accuracy.value for row in usable)
-    best = {(row.name, ACCURACY) for row in usable if row.accuracy.value == highest}
-    return best | {(max(likely)[1], LIKELIHOOD)}
+    accuracies = [(row.accuracy.value, row.name) for row in usable]
+    likelihoods = [(row.log_likelihood.value, row.name) for row in usable if row.log_likelihood]
+    return {
+        (name, column)
+        for column, values in ((ACCURACY, accuracies), (LIKELIHOOD, likelihoods))
+        for value, name in values
+        if value == max(values)[0] > min(values)[0]
+    }
 
 
 def terminal_table(summary: Summary) -> Table:

@@ -2,7 +2,7 @@
 
 from lorafuse_jax.evaluation.statistics import Comparison
 from lorafuse_jax.evaluation.summary import Row, Summary
-from lorafuse_jax.report.table import SIGNIFICANT, format_p
+from lorafuse_jax.report.table import SIGNIFICANT, format_p, power
 
 
 def verdict(summary: Summary) -> list[str]:
@@ -20,11 +20,7 @@ def verdict(summary: Summary) -> list[str]:
     if likely:
         results = [(row, row.likelihood_gain, row.likelihood_p) for row in likely]
         paragraphs.append(_measure("Log-likelihood", results, 1, 3, "nats a token"))
-    paragraphs.append(
-        f"A single test of these {summary.examples} examples finds a true difference of "
-        f"{100 * summary.detectable:.0f} points in accuracy with probability 0.8. Not told apart "
-        "does not mean equal."
-    )
+    paragraphs.append(f"{power(summary)} Not told apart does not mean equal.")
     paragraphs += [
         f"{first} and {second} gave the same answer to every example: they count as one result."
         for first, second in summary.twins

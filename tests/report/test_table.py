@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -81,7 +82,7 @@ def test_every_table_has_every_cell_and_marks_the_best(summary):
 
 def test_caption_states_size_and_what_could_be_found():
     text = caption(summary_of(tested("a", gain(0, -1, 1), 0.5)))
-    assert "200 examples" in text and "difference of 5 points" in text
+    assert "200 examples" in text and "accuracy of 5 points with probability 0.8" in text
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_caption_states_size_and_what_could_be_found():
 def test_verdict_is_as_strong_as_the_numbers(comparison, p, words, absent):
     first, *rest = verdict(summary_of(tested("a", comparison, p)))
     assert words in first and absent not in first
-    assert "finds a true difference of 5 points in accuracy with probability 0.8" in rest[0]
+    assert "A single test of 200 examples finds a true difference" in rest[0]
 
 
 def test_verdict_counts_twins_once():
@@ -109,3 +110,13 @@ def test_verdict_of_a_whole_table_speaks_of_both_measures(summary):
     assert accuracy.startswith("Accuracy: mean is better than the mean seed by +60.0 points")
     assert likelihood.startswith("Log-likelihood: mean is better")
     assert "Not told apart from the mean seed: majority vote" in accuracy
+
+
+def test_models_that_are_all_alike_are_not_bold_and_promise_no_power():
+    alike = Interval(0.0, 0.0, 0.2)
+    seed = Row("seed-1", "seed", alike, alike)
+    fused = Row("a", "fused", alike, alike, accuracy_gain=gain(0, 0, 0), accuracy_p=1.0)
+    summary = replace(summary_of(seed, fused), detectable=0.0)
+    assert "**" not in markdown_table(summary) and 'class="best"' not in html_table(summary)
+    assert all("0 points with" not in text for text in (caption(summary), *verdict(summary)))
+    assert "power is unknown" in caption(summary)
