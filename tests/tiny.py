@@ -1,6 +1,7 @@
 """Tiny models and adapters for tests, random every time a seed is changed."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -34,12 +35,18 @@ def tiny_config(**changes) -> DecoderConfig:
 
 
 def tiny_params(config: DecoderConfig, seed: int = 0) -> Params:
-    """Random parameters, large enough that every part of the model matters."""
-    params = init_params(config, jax.random.key(seed))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    noisy = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(tree, noisy)
+    """Random parameters, large enough that every part of the model matters.
+
+    Drawn by NumPy, because JAX compiles an initialiser anew for every shape.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf) -> jax.Array:
+        centre = 1.0 if path[-1].key == "scale" else 0.0
+        return jax.numpy.asarray(centre + 0.4 * rng.normal(size=leaf.shape), leaf.dtype)
+
+    spec = jax.eval_shape(partial(init_params, config), jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(draw, spec)
 
 
 def random_adapter(

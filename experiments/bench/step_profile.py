@@ -72,7 +72,7 @@ def main() -> None:
     compiled = step.compile()
     state, _ = jax.block_until_ready(compiled(state, model.params, batch, keys))
     pattern = r'^\s*(?:ROOT )?%([\w.\-]+) = .*?op_name="([^"]+)"'
-    names = dict(re.findall(pattern, compiled.as_text(), re.MULTILINE))
+    names = dict(re.findall(pattern, compiled.as_text() or "", re.MULTILINE))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             jax.block_until_ready(compiled(state, model.params, batch, keys))

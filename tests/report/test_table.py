@@ -24,10 +24,10 @@ def summary():
 
 
 def gain(value, low, high):
-    return Comparison(Interval(value, low, high), 0.01, 0.05)
+    return Comparison(Interval(float(value), float(low), float(high)), 0.01, 0.05)
 
 
-def tested(name, comparison, p):
+def row_of(name, comparison, p):
     return Row(name, "fused", Interval(0.5, 0.4, 0.6), None, accuracy_gain=comparison, accuracy_p=p)
 
 
@@ -36,7 +36,7 @@ def summary_of(*tested_rows, twins=()):
 
 
 def test_cells_round_and_mark_what_is_significant():
-    assert cells(tested("a", gain(0.0512, 0.0149, 0.1), 0.0004)) == (
+    assert cells(row_of("a", gain(0.0512, 0.0149, 0.1), 0.0004)) == (
         "a",
         "50.0 [40, 60]",
         "+5.1* [+1, +10]",
@@ -45,7 +45,7 @@ def test_cells_round_and_mark_what_is_significant():
         "",
         "",
     )
-    assert cells(tested("a", gain(-0.05, -0.1, 0.01), 0.05))[2] == "-5.0 [-10, +1]"
+    assert cells(row_of("a", gain(-0.05, -0.1, 0.01), 0.05))[2] == "-5.0 [-10, +1]"
 
 
 def test_terminal_table_fits_eighty_columns_and_loses_nothing(summary):
@@ -61,8 +61,8 @@ def test_terminal_table_fits_eighty_columns_and_loses_nothing(summary):
 
 
 def test_terminal_table_shows_brackets_in_names_as_they_are():
-    mean = Row("mean of seeds", "mean seed", Interval(0, 0, 0), Interval(0, 0, 0))
-    seed = Row("[red]x[/red]", "seed", Interval(0, 0, 0), Interval(0, 0, 0))
+    mean = Row("mean of seeds", "mean seed", Interval(0.0, 0.0, 0.0), Interval(0.0, 0.0, 0.0))
+    seed = Row("[red]x[/red]", "seed", Interval(0.0, 0.0, 0.0), Interval(0.0, 0.0, 0.0))
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(terminal_table(summary_of(seed, mean)))
     assert "[red]x[/red]" in console.export_text()
@@ -81,7 +81,7 @@ def test_every_table_has_every_cell_and_marks_the_best(summary):
 
 
 def test_caption_states_size_and_what_could_be_found():
-    text = caption(summary_of(tested("a", gain(0, -1, 1), 0.5)))
+    text = caption(summary_of(row_of("a", gain(0, -1, 1), 0.5)))
     assert "200 examples" in text and "accuracy of 5 points with probability 0.8" in text
 
 
@@ -95,13 +95,13 @@ def test_caption_states_size_and_what_could_be_found():
     ],
 )
 def test_verdict_is_as_strong_as_the_numbers(comparison, p, words, absent):
-    first, *rest = verdict(summary_of(tested("a", comparison, p)))
+    first, *rest = verdict(summary_of(row_of("a", comparison, p)))
     assert words in first and absent not in first
     assert "A single test of 200 examples finds a true difference" in rest[0]
 
 
 def test_verdict_counts_twins_once():
-    said = verdict(summary_of(tested("a", gain(0, -1, 1), 0.5), twins=[("a", "b")]))
+    said = verdict(summary_of(row_of("a", gain(0, -1, 1), 0.5), twins=[("a", "b")]))
     assert said[-1].startswith("a and b gave the same answer to every example")
 
 
