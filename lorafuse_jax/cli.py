@@ -184,7 +184,7 @@ ABOUT = (
 
 def main() -> None:
     """Run one command; bad input ends with one message and exit status 2."""
-    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagConversionOff)
+    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     try:
         command = tyro.cli(Command, prog="lorafuse", description=ABOUT, config=config)  # pyrefly: ignore
         command.run()

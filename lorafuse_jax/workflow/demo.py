@@ -43,8 +43,8 @@ FULL = DemoPlan(
     transfer=12,
 )
 QUICK = DemoPlan(
-    replace(FULL.config, examples=64, heldout_examples=8),
-    test=8,
+    replace(FULL.config, examples=24, heldout_examples=4),
+    test=6,
     transfer=0,
 )
 

@@ -185,3 +185,11 @@ def test_wrong_operators_and_settings_list_the_real_ones(
 def test_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(UserError, match="is no run folder"):
         RunFolder(tmp_path).config()
+
+
+@pytest.mark.parametrize(("words", "quick"), [((), False), (("--quick",), True)])
+def test_demo_takes_quick_as_a_flag(monkeypatch, words, quick):
+    asked = []
+    monkeypatch.setattr(cli, "demo", lambda out, *, quick: asked.append(quick))
+    command(monkeypatch, "demo", *words)
+    assert asked == [quick]
