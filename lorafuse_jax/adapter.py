@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lorafuse_jax.adapter_spectral import core_svd, thin_svd
+from lorafuse_jax.adapter_spectral import truncate
 from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
 
 
@@ -182,8 +182,9 @@ def cosine(left: Adapter, right: Adapter) -> Float[Array, ""]:
 def compress(adapter: Adapter, rank: int) -> Adapter:
     """The nearest adapter of rank ``rank`` (Eckart-Young), singular values split over both factors.
 
-    A low-rank update never becomes dense. The rank that comes out is smaller where the update
-    cannot have more: K = min(I, O, R).
+    A low-rank update never becomes dense and is compressed exactly; a large dense one through a
+    randomised SVD (``adapter_spectral.truncate``). The rank that comes out is smaller where the
+    update cannot have more: K = min(I, O, R).
 
     Raises:
         UserError: the rank is below 1.
@@ -192,13 +193,7 @@ def compress(adapter: Adapter, rank: int) -> Adapter:
         raise UserError(f"cannot compress to rank {rank}: a rank is at least 1")
 
     def one_layer(update: LoraPair | DenseDelta) -> LoraPair:
-        exact = _in_full_precision(update)
-        if isinstance(exact, LoraPair):
-            u, s, vt = core_svd(exact)
-        else:
-            u, s, vt = thin_svd(exact.delta)
-        root = jnp.sqrt(s[:rank])
-        pair = LoraPair(u[:, :rank] * root, root[:, None] * vt[:rank])
+        pair = truncate(_in_full_precision(update), rank)
         return jax.tree.map(lambda leaf: leaf.astype(update[0].dtype), pair)
 
     return {module: jax.lax.map(one_layer, update) for module, update in adapter.items()}

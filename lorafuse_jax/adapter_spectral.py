@@ -9,7 +9,69 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lorafuse_jax.types import LoraPair
+from lorafuse_jax.types import DenseDelta, LoraPair
+
+EXACT_UP_TO = 256
+"""The smaller side of a dense matrix up to which it has an exact SVD."""
+OVERSAMPLING = 16
+POWER_ITERATIONS = 2
+
+
+def truncate(update: LoraPair | DenseDelta, rank: int) -> LoraPair:
+    """The nearest update of that rank (Eckart-Young), for one module of one layer.
+
+    Low-rank updates stay factors, and are exact. A dense one whose sides are both above 256 takes
+    ``randomized_svd``. Singular values are split over both factors; gradients take the subspace as
+    given.
+
+    Args:
+        update: leaves [I, R] and [R, O], or [I, O]; float32 or float64.
+        rank: at least 1; less comes out where the update cannot have as much.
+    """
+    given = jax.lax.stop_gradient(update)
+    u, s, _ = core_svd(given) if isinstance(given, LoraPair) else leading_svd(given.delta, rank)
+    u, root = u[:, :rank], jnp.sqrt(s[:rank])
+    if isinstance(update, LoraPair):
+        rest = (u.T @ update.lora_a) @ update.lora_b
+    else:
+        rest = u.T @ update.delta
+    inverse = jnp.where(root == 0, 0, 1 / jnp.where(root == 0, 1, root))
+    return LoraPair(u * root, inverse[:, None] * rest)
+
+
+def leading_svd(
+    matrix: Float[Array, "I O"], rank: int
+) -> tuple[Float[Array, "I K"], Float[Array, " K"], Float[Array, "K O"]]:
+    """The leading K = min(I, O, rank) singular values and vectors of a dense matrix.
+
+    Exact up to ``EXACT_UP_TO``, by ``randomized_svd`` above it.
+    """
+    if min(matrix.shape) > EXACT_UP_TO:
+        return randomized_svd(matrix, rank)
+    u, s, vt = thin_svd(matrix)
+    return u[:, :rank], s[:rank], vt[:rank]
+
+
+def randomized_svd(
+    matrix: Float[Array, "I O"], rank: int
+) -> tuple[Float[Array, "I K"], Float[Array, " K"], Float[Array, "K O"]]:
+    """The leading singular values and vectors, by subspace iteration (arXiv:0909.4061, 4.4 and 5.1).
+
+    A fixed random start, ``OVERSAMPLING`` more columns than the rank, ``POWER_ITERATIONS`` passes.
+    The norm that is found is never above the best one's.
+
+    Returns:
+        U [I, K], s [K], Vt [K, O] with K = min(I, O, rank).
+    """
+    columns = min(rank + OVERSAMPLING, *matrix.shape)
+    start = jax.random.normal(jax.random.key(0), (matrix.shape[1], columns), matrix.dtype)
+    basis, _ = tall_qr(matrix @ start)
+    for _ in range(POWER_ITERATIONS):
+        opposite, _ = tall_qr(matrix.T @ basis)
+        basis, _ = tall_qr(matrix @ opposite)
+    right, core = tall_qr((basis.T @ matrix).T)
+    u, s, vt = thin_svd(core.T)
+    return (basis @ u)[:, :rank], s[:rank], (vt @ right.T)[:rank]
 
 
 def core_svd(pair: LoraPair) -> tuple[Float[Array, "I K"], Float[Array, " K"], Float[Array, "K O"]]:

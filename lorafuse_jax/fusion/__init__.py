@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable
 
-from lorafuse_jax.fusion.distribution_matching import distribution_matching
-from lorafuse_jax.fusion.mean import mean
+from lorafuse_jax.fusion.control import CONTROLS
+from lorafuse_jax.fusion.learned import LEARNED
+from lorafuse_jax.fusion.linear import LINEAR
 from lorafuse_jax.fusion.operator import Operator, compose, operator, parse_settings
-from lorafuse_jax.fusion.scaled_mean import scaled_mean
-from lorafuse_jax.fusion.seedlora import kept_norm_share, seedlora
+from lorafuse_jax.fusion.seedlora import SEEDLORA, kept_norm_share
+from lorafuse_jax.fusion.sparse import SPARSE
+from lorafuse_jax.fusion.spectral import SPECTRAL
 from lorafuse_jax.types import UserError
 
 __all__ = [
@@ -35,7 +37,7 @@ def table_of(operators: Iterable[Operator]) -> dict[str, Operator]:
     return table
 
 
-OPERATORS = table_of((mean, scaled_mean, distribution_matching, seedlora))
+OPERATORS = table_of((*LINEAR, *CONTROLS, *SEEDLORA, *SPARSE, *SPECTRAL, *LEARNED))
 
 
 def get_operator(name: str) -> Operator:

@@ -19,7 +19,7 @@ from lorafuse_jax.types import UserError
 Real: TypeAlias = float | Float[Array, ""]
 """A number that may be traced."""
 
-NOT_HYPERPARAMETERS = ("weights", "key")
+NOT_HYPERPARAMETERS = ("weights", "key", "statistic")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Hyperparameter:
         """As it is listed in messages: ``quantile: float = 0.9``."""
         kinds = [kind for kind in map(_describe, _alternatives(self.annotation)) if kind]
         return f"{self.name}: {' | '.join(kinds)} = {_show(self.default)}"
+
+    @property
+    def takes_arrays(self) -> bool:
+        """Whether it may be traced, to be swept under vmap or learned."""
+        return any(not _describe(kind) for kind in _alternatives(self.annotation))
 
     def check(self, value: Any) -> Any:
         """The value, as the declared type.
@@ -66,7 +71,7 @@ class Hyperparameter:
 
 
 def hyperparameters_of(fn: Callable[..., Any]) -> dict[str, Hyperparameter]:
-    """The keyword-only parameters of an operator's function, besides ``weights`` and ``key``."""
+    """The keyword-only parameters of an operator's function, besides what all have."""
     return {
         name: Hyperparameter(name, parameter.annotation, parameter.default)
         for name, parameter in inspect.signature(fn).parameters.items()

@@ -3,8 +3,12 @@
 ``op(stacked, weights=..., key=..., **hyperparameters) -> adapter``. It is written for one module of
 one layer, or for the whole tree; ``@operator`` lifts the first kind, checks what it is given and
 registers nothing: the table of names is ``fusion.OPERATORS``.
+
+Gradients in the weights take every choice (an order, a sign, a subspace) as given: choices are flat
+between their jumps, and the derivative of singular vectors is infinite where members are identical.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -35,9 +39,16 @@ class Operator:
         stream: go through the layers one by one, so that the dense deltas of one module of one
             layer are all that exists at a time; otherwise all layers are done at once.
         stochastic: takes a key (and may need it only for some settings).
+        statistic: what ``fn`` needs to know of the members besides themselves, as its argument
+            ``statistic``; the name is for messages.
+        max_members: how many it can fuse at most; None is any number.
         fixed_point: identical members give that member, at default settings.
         permutation_invariant: the order of members, with their weights, is of no consequence.
         identity_for_one: a single member comes back, at default settings.
+        basis_invariant: ``A Q, Q^-1 B`` gives what ``A, B`` does. False only for operators on
+            factors, which are here for comparison.
+        homogeneous: the result scales with the sum of the weights.
+        layerwise: a layer's result depends on that layer alone, at default settings.
         transforms: applied to the result, left to right.
     """
 
@@ -47,9 +58,14 @@ class Operator:
     lift: Literal["module", "tree"]
     stream: bool = False
     stochastic: bool = False
+    statistic: str | None = None
+    max_members: int | None = None
     fixed_point: bool = True
     permutation_invariant: bool = True
     identity_for_one: bool = True
+    basis_invariant: bool = True
+    homogeneous: bool = True
+    layerwise: bool = True
     transforms: tuple[Callable[[Adapter], Adapter], ...] = ()
 
     @property
@@ -71,12 +87,19 @@ class Operator:
             for name, hyper in known.items()
         }
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether it cannot do without a key at any setting."""
+        key = inspect.signature(self.fn).parameters.get("key")
+        return key is not None and key.default is key.empty
+
     def __call__(
         self,
         stacked: Adapter,
         *,
         weights: Float[Array, " _"] | Sequence[float] | None = None,
         key: Key[Array, ""] | None = None,
+        statistic: Mapping[str, Float[Array, "S L ..."]] | None = None,
         **settings: Any,
     ) -> Adapter:
         """Fuse the members into one adapter.
@@ -85,43 +108,61 @@ class Operator:
             stacked: LoraPairs with leaves [S, L, I, R] and [S, L, R, O].
             weights: one a member [S], 1/S each by default. The result scales with their sum.
             key: randomness, for a stochastic operator.
+            statistic: module -> [S, L, ...], for an operator that needs one.
             **settings: see ``hyperparameters``.
 
         Raises:
-            UserError: dense members, another number of weights than of members, a wrong setting.
+            UserError: dense members, another number of weights than of members, too many members,
+                a wrong setting, a key or a statistic missing or given in vain.
         """
         resolved = self.resolve(settings)
         members = num_members(stacked)
+        if self.max_members is not None and members > self.max_members:
+            raise UserError(f"{self.name} fuses {self.max_members} members at most, not {members}")
         pairs = _check_low_rank(stacked)
-        if key is not None:
-            if not self.stochastic:
-                raise UserError(f"{self.name} is not stochastic and takes no key")
-            resolved["key"] = key
         resolved["weights"] = _check_weights(weights, members)
+        _check_key(self, key)
+        _check_statistic(self, statistic, pairs)
         exact = jax.tree.map(lambda x: x.astype(jnp.promote_types(x, jnp.float32)), pairs)
-        lifted = self.fn if self.lift == "tree" else self._over_modules
-        fused = lifted(exact, **resolved)
-        for transform in self.transforms:
-            fused = transform(fused)
+        lifted = self._over_tree if self.lift == "tree" else self._over_modules
+        fused = lifted(exact, key=key, statistic=statistic, **resolved)
         return {module: _cast(update, pairs[module]) for module, update in fused.items()}
 
+    def _over_tree(self, stacked: dict[str, LoraPair], **arguments: Any) -> Adapter:
+        fused = self.fn(stacked, **_given(arguments))
+        for transform in self.transforms:
+            fused = transform(fused)
+        return fused
+
     def _over_modules(
-        self, stacked: dict[str, LoraPair], *, key: Key[Array, ""] | None = None, **arguments: Any
+        self,
+        stacked: dict[str, LoraPair],
+        *,
+        key: Key[Array, ""] | None,
+        statistic: Mapping[str, Array] | None,
+        **arguments: Any,
     ) -> Adapter:
-        def one_layer(pair_and_key: tuple[LoraPair, Array | None]) -> LoraPair | DenseDelta:
-            pair, layer_key = pair_and_key
-            extra = {} if layer_key is None else {"key": layer_key}
-            return self.fn(pair, **arguments, **extra)
+        """Layer by layer, transforms included, so that no module has all its layers dense."""
+
+        def one_layer(at_layer: tuple[LoraPair, dict[str, Array]]) -> LoraPair | DenseDelta:
+            pair, extra = at_layer
+            update = self.fn(pair, **arguments, **extra)
+            for transform in self.transforms:
+                alone = jax.tree.map(lambda leaf: leaf[None], update)
+                update = jax.tree.map(lambda leaf: leaf[0], transform({"": alone})[""])
+            return update
 
         fused: Adapter = {}
         for module, pair in stacked.items():
             by_layer = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), pair)
-            keys = None
+            extra = {}
             if key is not None:  # from the module's name, so that other modules do not matter
                 module_key = jax.random.fold_in(key, crc32(module.encode()))
-                keys = jax.random.split(module_key, by_layer[0].shape[0])
+                extra["key"] = jax.random.split(module_key, by_layer[0].shape[0])
+            if statistic is not None:
+                extra["statistic"] = statistic[module].swapaxes(0, 1)
             over_layers = jax.lax.map if self.stream else _vmap
-            fused[module] = over_layers(one_layer, (by_layer, keys))
+            fused[module] = over_layers(one_layer, (by_layer, extra))
         return fused
 
 
@@ -141,7 +182,8 @@ def operator(
 def compose(op: Operator, *transforms: Callable[[Adapter], Adapter]) -> Operator:
     """``op``, then the transforms from left to right: ``compose(mean, partial(compress, rank=8))``.
 
-    The declared promises stay those of ``op``.
+    An operator of modules applies them layer by layer, as ``{"": update}`` with L = 1. The declared
+    promises stay those of ``op``.
     """
     return replace(op, transforms=(*op.transforms, *transforms))
 
@@ -197,6 +239,37 @@ def _check_weights(
             f"expected one weight a member, [{members}]"
         )
     return values
+
+
+def _check_key(op: Operator, key: Key[Array, ""] | None) -> None:
+    if key is not None and not op.stochastic:
+        raise UserError(f"{op.name} is not stochastic and takes no key")
+    if key is None and op.needs_key:
+        raise UserError(f"{op.name} is stochastic and needs a key; pass key=jax.random.key(0)")
+
+
+def _check_statistic(
+    op: Operator, statistic: Mapping[str, Array] | None, pairs: Mapping[str, LoraPair]
+) -> None:
+    if statistic is None:
+        if op.statistic is not None:
+            raise UserError(f"{op.name} needs statistic={{module: {op.statistic}}}")
+        return
+    if op.statistic is None:
+        raise UserError(f"{op.name} takes no statistic")
+    for module, pair in pairs.items():
+        if module not in statistic:
+            raise UserError(f"{op.name}: the statistic lacks module {module}")
+        if statistic[module].shape[:2] != pair.lora_a.shape[:2]:
+            raise UserError(
+                f"{op.name}: the statistic of {module} has shape {list(statistic[module].shape)}, "
+                f"the members have [S, L] = {list(pair.lora_a.shape[:2])}"
+            )
+
+
+def _given(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Without a key or a statistic that is not there: the function may not take one."""
+    return {k: v for k, v in arguments.items() if v is not None or k not in ("key", "statistic")}
 
 
 def _cast(update: LoraPair | DenseDelta, like: LoraPair) -> LoraPair | DenseDelta:

@@ -26,6 +26,21 @@ def random_members(
     }
 
 
+def random_statistic(kind: str, stacked: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """What data would tell of the members: positive numbers an entry, or Gram matrices."""
+    rng = np.random.default_rng(23)
+    drawn = {}
+    for module, pair in stacked.items():
+        members, layers, fan_in, _ = pair.lora_a.shape
+        if "Gram" in kind:
+            inputs = rng.normal(size=(members, layers, 4 * fan_in, fan_in))
+            values = inputs.swapaxes(-1, -2) @ inputs
+        else:
+            values = rng.uniform(0.5, 2, size=(members, layers, fan_in, pair.lora_b.shape[-1]))
+        drawn[module] = jnp.asarray(values, jnp.float32)
+    return drawn
+
+
 def random_weights(rng: np.random.Generator, members: int = 3) -> jax.Array:
     """Positive and different, with sum 1."""
     raw = rng.uniform(0.5, 1.5, size=members)

@@ -8,8 +8,8 @@ import pytest
 
 from lorafuse_jax.adapter import compress, scale
 from lorafuse_jax.fusion import OPERATORS, compose, get_operator, parse_settings, table_of
-from lorafuse_jax.fusion.mean import mean
-from lorafuse_jax.fusion.seedlora import seedlora
+from lorafuse_jax.fusion.linear.mean import mean
+from lorafuse_jax.fusion.seedlora.two_stages import seedlora
 from lorafuse_jax.types import UserError
 from tests.fusion.members import assert_same, dense, random_members
 from tests.references.seedlora import truncated_svd

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lorafuse_jax.adapter import norm, take
-from lorafuse_jax.fusion.mean import mean
-from lorafuse_jax.fusion.scaled_mean import scaled_mean
+from lorafuse_jax.fusion.control.scaled_mean import scaled_mean
+from lorafuse_jax.fusion.linear.mean import mean
 from lorafuse_jax.types import LoraPair
 from tests.fusion.members import (
     assert_same,

@@ -12,17 +12,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from lorafuse_jax.adapter import concat_pair
-from lorafuse_jax.adapter_spectral import core_svd, thin_svd
+from lorafuse_jax.adapter_spectral import core_svd, leading_svd
+from lorafuse_jax.fusion.entries import by_member, mean_of_kept
 from lorafuse_jax.fusion.hyperparameters import Real
-from lorafuse_jax.fusion.magnitude import magnitude_quantile
+from lorafuse_jax.fusion.quantile import magnitude_quantile
 from lorafuse_jax.types import LoraPair
 
 
 class Settled(NamedTuple):
     """What stage 1 decides: which entries, and their values (zero elsewhere)."""
 
-    where: Bool[Array, "I O"]
-    values: Float[Array, "I O"]
+    where: Bool[Array, "..."]
+    values: Float[Array, "..."]
 
 
 class Subspace(NamedTuple):
@@ -33,10 +34,10 @@ class Subspace(NamedTuple):
 
 
 def settle_large_entries(
-    deltas: Float[Array, "S I O"],
+    deltas: Float[Array, "S ..."],
     weights: Float[Array, " S"],
+    thresholds: Float[Array, " S"],
     *,
-    quantile: Real,
     minimum_large: int,
     tie: Literal["sum", "drop"],
 ) -> Settled:
@@ -45,14 +46,13 @@ def settle_large_entries(
     The mean is over those members alone, so it does not shrink as the plain mean does. Members of
     weight zero do not take part.
     """
-    thresholds = jax.vmap(magnitude_quantile, in_axes=(0, None))(deltas, quantile)
-    large = jnp.abs(deltas) >= thresholds[:, None, None]
-    large &= (deltas != 0) & (weights != 0)[:, None, None]
+    share, least = (by_member(x, deltas.ndim) for x in (weights, thresholds))
+    large = (jnp.abs(deltas) >= least) & (deltas != 0) & (share != 0)
     positive = (large & (deltas > 0)).sum(0)
     negative = (large & (deltas < 0)).sum(0)
     sign = jnp.sign(positive - negative)
     if tie == "sum":
-        weighted = jnp.where(large, weights[:, None, None] * deltas, 0)
+        weighted = jnp.where(large, share * deltas, 0)
         up, down = jnp.maximum(weighted, 0).sum(0), jnp.maximum(-weighted, 0).sum(0)
         # compared, not subtracted: a fused multiply-add makes 6 w - 6 w a rounding error of 6 w
         sign = jnp.where(sign == 0, (up > down) * 1 - (up < down) * 1, sign)
@@ -67,13 +67,10 @@ def subspace_of_mean(pair: LoraPair, weights: Float[Array, " S"], size: int) -> 
     return Subspace(u[:, :size], vt[:size])
 
 
-def subspace_of_residual(
-    residuals: Float[Array, "S I O"], weights: Float[Array, " S"], size: int
-) -> Subspace:
-    """The same for dense members, by a dense SVD."""
-    mean = jax.lax.stop_gradient(jnp.einsum("s,sio->io", weights, residuals))
-    u, _, vt = thin_svd(mean)
-    return Subspace(u[:, :size], vt[:size])
+def subspace_of_dense(mean: Float[Array, "I O"], size: int) -> Subspace:
+    """The same for a dense mean; see ``adapter_spectral.leading_svd``."""
+    u, _, vt = leading_svd(jax.lax.stop_gradient(mean), size)
+    return Subspace(u, vt)
 
 
 def fuse_mean(
@@ -100,13 +97,3 @@ def fuse_dare(
     """DARE (arXiv:2311.03099): drop at random, rescale by ``1 / (1 - drop)``, weighted sum."""
     kept = jax.random.bernoulli(key, 1 - drop, coordinates.shape)
     return fuse_mean(jnp.where(kept, coordinates / (1 - drop), 0), weights)
-
-
-def mean_of_kept(
-    values: Float[Array, "S I O"], kept: Bool[Array, "S I O"], weights: Float[Array, " S"]
-) -> Float[Array, "I O"]:
-    """``sum(weights) * sum_kept w_s x_s / sum_kept w_s``; zero where none is kept."""
-    shares = jnp.where(kept, weights[:, None, None], 0)
-    mass = shares.sum(0)
-    mean = (shares * values).sum(0) / jnp.where(mass == 0, 1, mass)
-    return jnp.where(mass == 0, 0, weights.sum() * mean)

@@ -1,22 +1,23 @@
 """SeedLoRA as published at ICML 2025: settle what members agree on, fuse the rest in a subspace."""
 
+from functools import partial
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from lorafuse_jax.adapter import norm, pair_delta
-from lorafuse_jax.adapter_spectral import core_svd, thin_svd
+from lorafuse_jax.adapter import norm
+from lorafuse_jax.adapter_spectral import truncate
+from lorafuse_jax.fusion.entries import fuse_rows, member_quantiles
 from lorafuse_jax.fusion.hyperparameters import Real, check_share
 from lorafuse_jax.fusion.operator import operator
-from lorafuse_jax.fusion.seedlora_stages import (
+from lorafuse_jax.fusion.seedlora.stages import (
     fuse_dare,
     fuse_mean,
     fuse_ties,
     settle_large_entries,
+    subspace_of_dense,
     subspace_of_mean,
-    subspace_of_residual,
 )
 from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, UserError
 
@@ -61,7 +62,7 @@ def seedlora(
         tie: as many large members of each sign: take the sign of their weighted sum, or leave the
             entry to stage 2. A sum of exactly zero is left to stage 2 as well.
         mask: ``after``: the subspace and the Z_s are of the whole deltas, and settled entries are
-            overwritten. ``before``: settled entries are set to zero first; that needs a dense SVD.
+            overwritten. ``before``: settled entries are set to zero first.
         subspace: dimension K of the subspace, in ranks of one member.
         fuse: how the coordinates Z_s [K, K] are fused.
         density: for ``ties``, the share of coordinates that trimming keeps, in (0, 1].
@@ -92,21 +93,33 @@ def seedlora(
         left, right = subspace_of_mean(pair, weights, size)
         coordinates = (left.T @ pair.lora_a) @ (pair.lora_b @ right.T)
         return _of_rank(LoraPair(left @ fused(coordinates), right), wanted)
-    deltas = pair_delta(pair)
-    settled = settle_large_entries(
-        deltas, weights, quantile=quantile, minimum_large=minimum_large, tie=tie
+
+    thresholds = member_quantiles(pair, quantile)
+    settle = partial(
+        settle_large_entries,
+        weights=weights,
+        thresholds=thresholds,
+        minimum_large=minimum_large,
+        tie=tie,
     )
     if stages == "1":
-        return _of_rank(DenseDelta(settled.values), wanted)
+        return _of_rank(DenseDelta(fuse_rows(pair, lambda row: settle(row).values)), wanted)
     if mask == "before":
-        residuals = jnp.where(settled.where, 0, deltas)
-        left, right = subspace_of_residual(residuals, weights, size)
-        coordinates = jnp.einsum("ik,sio,jo->skj", left, residuals, right)
+        residual = lambda row: jnp.where(settle(row).where, 0, row)  # noqa: E731
+        mean = fuse_rows(pair, lambda row: weights @ residual(row))
+        left, right = subspace_of_dense(mean, size)
+        projected = fuse_rows(pair, lambda row: residual(row) @ right.T)
+        coordinates = jnp.einsum("ik,isj->skj", left, projected)
     else:
         left, right = subspace_of_mean(pair, weights, size)
         coordinates = (left.T @ pair.lora_a) @ (pair.lora_b @ right.T)
-    rest = left @ fused(coordinates) @ right
-    return _of_rank(DenseDelta(jnp.where(settled.where, settled.values, rest)), wanted)
+    rest = fused(coordinates) @ right
+
+    def splice(row: Float[Array, "S O"], left_row: Float[Array, " K"]) -> Float[Array, " O"]:
+        settled = settle(row)
+        return jnp.where(settled.where, settled.values, left_row @ rest)
+
+    return _of_rank(DenseDelta(fuse_rows(pair, splice, left)), wanted)
 
 
 def kept_norm_share(dense: Adapter, low_rank: Adapter) -> Float[Array, ""]:
@@ -120,16 +133,9 @@ def kept_norm_share(dense: Adapter, low_rank: Adapter) -> Float[Array, ""]:
 
 
 def _of_rank(update: LoraPair | DenseDelta, rank: int | None) -> LoraPair | DenseDelta:
-    """The best approximation of that rank, ``U U^T delta``, with U taken as given by gradients."""
-    if rank is None:
+    if rank is None or (isinstance(update, LoraPair) and update.lora_a.shape[-1] <= rank):
         return update
-    if isinstance(update, LoraPair):
-        if update.lora_a.shape[-1] <= rank:
-            return update
-        u = core_svd(jax.lax.stop_gradient(update))[0][:, :rank]
-        return LoraPair(u, (u.T @ update.lora_a) @ update.lora_b)
-    u = thin_svd(jax.lax.stop_gradient(update.delta))[0][:, :rank]
-    return LoraPair(u, u.T @ update.delta)
+    return truncate(update, rank)
 
 
 def _needed(key: Key[Array, ""] | None) -> Key[Array, ""]:

@@ -9,8 +9,8 @@ import pytest
 
 from lorafuse_jax.adapter import norm, take, to_delta
 from lorafuse_jax.fusion import kept_norm_share
-from lorafuse_jax.fusion.mean import mean
-from lorafuse_jax.fusion.seedlora import seedlora
+from lorafuse_jax.fusion.linear.mean import mean
+from lorafuse_jax.fusion.seedlora.two_stages import seedlora
 from lorafuse_jax.types import DenseDelta, LoraPair, UserError
 from tests.fusion.members import (
     assert_same,

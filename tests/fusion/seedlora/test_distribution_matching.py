@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lorafuse_jax.fusion.distribution_matching import distribution_matching
+from lorafuse_jax.fusion.seedlora.distribution_matching import distribution_matching
 from lorafuse_jax.types import LoraPair, UserError
 from tests.fusion.members import (
     assert_same,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorafuse_jax.fusion.magnitude import magnitude_quantile
+from lorafuse_jax.fusion.quantile import magnitude_quantile
 
 quantiles = st.floats(0, 1)
 numbers = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)

@@ -1,0 +1,3 @@
+"""Fusion that looks at data: statistics of the members, learned weights, searched settings."""
+
+LEARNED = ()

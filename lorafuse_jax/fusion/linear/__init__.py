@@ -1,0 +1,5 @@
+"""Weighted sums of deltas, and what stays on the lines and arcs between them."""
+
+from lorafuse_jax.fusion.linear.mean import mean
+
+LINEAR = (mean,)

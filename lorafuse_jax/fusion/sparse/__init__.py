@@ -1,0 +1,3 @@
+"""Operators that keep some entries of each member and drop others."""
+
+SPARSE = ()

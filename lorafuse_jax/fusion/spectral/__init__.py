@@ -1,0 +1,3 @@
+"""Operators on singular vectors, and spaces in which any operator can work."""
+
+SPECTRAL = ()
