@@ -61,3 +61,10 @@ def combine_layers(
     """``factor * sum_s weights[s] delta_s`` of leaves [S, L, ...], exactly; factor [L] or [1]."""
     total = jax.vmap(concat_pair, in_axes=(1, None))(pair, weights)
     return total._replace(lora_b=total.lora_b * factor[:, None, None])
+
+
+def combine_each(pair: LoraPair, coefficients: Float[Array, "L S"]) -> LoraPair:
+    """``sum_s coefficients[l, s] delta_s`` of leaves [S, L, ...], exactly; [1, S] is for all."""
+    layers = pair.lora_a.shape[1]
+    by_layer = jnp.broadcast_to(coefficients, (layers, coefficients.shape[-1]))
+    return jax.vmap(concat_pair, in_axes=(1, 0))(pair, by_layer)

@@ -84,7 +84,7 @@ def in_subspace(taus, weights, size, fuse="mean", density=1.0):
 
 
 def truncated_svd(matrix, rank):
-    u, s, vt = np.linalg.svd(matrix)
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
     return u[:, :rank] * s[:rank] @ vt[:rank]
 
 
