@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from lorafuse_jax.gram import gram_hook
 from lorafuse_jax.lora import LoraRule, adapter_hook, check_fits, member_rows_hook, scaled
 from lorafuse_jax.models.cache import Cache
 from lorafuse_jax.models.config import DecoderConfig
@@ -92,3 +95,35 @@ def extend_rows(
     """
     hook = member_rows_hook(stacked) if stacked else None
     return cached_hidden_states(config, params, tokens, present, cache, hook=hook)
+
+
+def input_grams(
+    model: Model,
+    adapter: Adapter,
+    tokens: Int[Array, "B T"],
+    counted: Bool[Array, "B T"] | None = None,
+) -> dict[str, Float[Array, "L I I"]]:
+    """``X^T X`` of the inputs X of every adapted projection, for ``regmean``.
+
+    Stack those of all members on axis 0. A Gram matrix is I x I: that of a 7B model's widest
+    projection takes 0.5 GB a layer.
+
+    Args:
+        model: configuration and base weights.
+        adapter: the member, leaves [L, ...]; its modules are what is looked at.
+        tokens: ids; every row one sequence.
+        counted: False for tokens that are padding; all count by default.
+    """
+    check_fits(adapter, model.params)
+    rows = jnp.ones(tokens.shape, bool) if counted is None else counted
+    layers = model.config.num_layers
+    probes = {
+        module: jnp.zeros((layers, update[0].shape[1], update[0].shape[1]))
+        for module, update in adapter.items()
+    }
+
+    def run(probes: dict[str, Array]) -> Float[Array, ""]:
+        hook = gram_hook(adapter, probes, rows)
+        return hidden_states(model.config, model.params, tokens, hook=hook).sum()
+
+    return jax.grad(run)(probes)

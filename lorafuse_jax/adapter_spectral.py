@@ -55,7 +55,7 @@ def leading_svd(
 def randomized_svd(
     matrix: Float[Array, "I O"], rank: int
 ) -> tuple[Float[Array, "I K"], Float[Array, " K"], Float[Array, "K O"]]:
-    """The leading singular values and vectors, by subspace iteration (arXiv:0909.4061, 4.4 and 5.1).
+    """The leading singular values and vectors, by subspace iteration (arXiv:0909.4061, 4.4).
 
     A fixed random start, ``OVERSAMPLING`` more columns than the rank, ``POWER_ITERATIONS`` passes.
     The norm that is found is never above the best one's.

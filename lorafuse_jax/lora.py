@@ -161,7 +161,7 @@ def adapter_hook(
             x = args[0]
             if key is not None and rates[module]:
                 x = _drop(x, rates[module], jax.random.fold_in(key, zlib.crc32(module.encode())))
-            return y + _apply_update(updates[module], x)
+            return y + apply_update(updates[module], x)
 
         return intercept
 
@@ -188,14 +188,15 @@ def member_rows_hook(stacked: Adapter) -> LayerHook:
                 return y
             members = jax.tree.leaves(updates[module])[0].shape[0]
             x = args[0].reshape(members, -1, args[0].shape[-1])
-            return y + _apply_update(updates[module], x).reshape(y.shape)
+            return y + apply_update(updates[module], x).reshape(y.shape)
 
         return intercept
 
     return LayerHook(per_layer, interceptor)
 
 
-def _apply_update(update: LoraPair | DenseDelta, x: Array) -> Array:
+def apply_update(update: LoraPair | DenseDelta, x: Array) -> Array:
+    """What one layer's update adds to the output of its projection, for the input ``x``."""
     if isinstance(update, DenseDelta):
         return x @ update.delta.astype(x.dtype)
     return _low_rank_product(x, update.lora_a.astype(x.dtype), update.lora_b.astype(x.dtype))

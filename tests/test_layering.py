@@ -22,7 +22,8 @@ ALLOWED = {
     "report": BASE | {"evaluation"},
     "run_folder": BASE,
     "lora": BASE | {"adapter", "models"},
-    "adapted": BASE | {"adapter", "models", "lora"},
+    "gram": BASE | {"models", "lora"},
+    "adapted": BASE | {"adapter", "models", "lora", "gram"},
 }
 """What a part may import of the others; ``workflow`` and ``cli`` wire them and may import all."""
 
