@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from lorafuse_jax.fusion.hyperparameters import Real
-from lorafuse_jax.fusion.quantile import magnitude_quantile
+from lorafuse_jax.fusion.quantile import magnitude_at, magnitude_quantile, share_of
 from lorafuse_jax.types import LoraPair
 
 ROWS_AT_ONCE = 256
@@ -45,15 +45,26 @@ def row_keys(key: Array, pair: LoraPair) -> Array:
 
 
 def member_quantiles(pair: LoraPair, quantile: Real) -> Float[Array, " S"]:
-    """The ``quantile`` of ``|delta_s|``, each member's own; no gradient flows through it.
+    """The ``quantile`` of ``|delta_s|``, each member's own; see ``member_thresholds``."""
+    return member_thresholds(pair, lambda delta: magnitude_quantile(delta, quantile))
+
+
+def density_thresholds(pair: LoraPair, density: Real) -> Float[Array, " S"]:
+    """What the largest ``floor(density * I * O)`` entries of a member reach, at least one entry."""
+    size = pair.lora_a.shape[-2] * pair.lora_b.shape[-1]
+    place = jnp.clip(size - share_of(density, size), 0, size - 1)
+    return member_thresholds(pair, lambda delta: magnitude_at(delta, place))
+
+
+def member_thresholds(
+    pair: LoraPair, threshold: Callable[[Float[Array, "I O"]], Float[Array, ""]]
+) -> Float[Array, " S"]:
+    """``threshold(delta_s)``, one dense delta at a time; no gradient flows through it.
 
     A few roundings below it, so that the entry it was read from reaches it when the delta is
     computed again, in other blocks.
     """
-
-    def one_member(member: LoraPair) -> Float[Array, ""]:
-        return magnitude_quantile(member.lora_a @ member.lora_b, quantile)
-
+    one_member = lambda member: threshold(member.lora_a @ member.lora_b)  # noqa: E731
     return jax.lax.map(one_member, jax.lax.stop_gradient(pair)) * (1 - 2**-20)
 
 

@@ -1,0 +1,45 @@
+"""TIES' second and third step: elect a sign for every entry, average the members that have it."""
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from lorafuse_jax.fusion.entries import by_member, mean_of_kept
+
+Election = Literal["mass", "unweighted_mass", "count"]
+"""The sign of ``sum_s w_s x_s``, of ``sum_s x_s``, or that of more members.
+
+A tie of the first elects nobody; of the others it elects the positive, as in PEFT and mergekit."""
+
+Average = Literal["weights", "count", "sum"]
+"""``sum(w) sum w x / sum w`` over the elected, ``sum w x`` over their number (PEFT), or not at all
+averaged (mergekit with normalize off)."""
+
+
+def consensus(
+    values: Float[Array, "S ..."],
+    weights: Float[Array, " S"],
+    *,
+    election: Election = "mass",
+    average: Average = "weights",
+) -> Float[Array, "..."]:
+    """The average of the members whose sign is elected; zero where nobody is.
+
+    Args:
+        values: entries of all members, zero where they were trimmed.
+        weights: one a member.
+        election: how the sign is found.
+        average: how the elected are averaged.
+    """
+    shares = by_member(weights, values.ndim)
+    if election == "mass":
+        sign = jnp.sign((shares * values).sum(0))
+    else:
+        votes = jnp.sign(values) if election == "count" else values
+        sign = jnp.where(votes.sum(0) >= 0, 1, -1)
+    kept = (jnp.sign(values) == sign) & (values != 0)
+    if average == "weights":
+        return mean_of_kept(values, kept, weights)
+    total = jnp.where(kept, shares * values, 0).sum(0)
+    return total / jnp.maximum(kept.sum(0), 1) if average == "count" else total
