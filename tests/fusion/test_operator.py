@@ -84,7 +84,21 @@ def test_table_with_a_name_twice_raises():
         table_of([mean, seedlora, mean])
 
 
-def test_unknown_operator_lists_the_names():
-    with pytest.raises(UserError, match="'median'; there are mean, scaled_mean") as error:
-        get_operator("median")
+def test_unknown_operator_lists_the_names_and_those_that_are_near():
+    with pytest.raises(UserError, match=r"'tise'; did you mean ties") as error:
+        get_operator("tise")
     assert all(name in str(error.value) for name in OPERATORS)
+
+
+@pytest.mark.parametrize(("other", "name"), [("concat", "mean"), ("dare_linear", "dare")])
+def test_operator_is_found_by_what_others_call_it(other, name):
+    assert get_operator(other) is OPERATORS[name]
+
+
+def test_operator_inside_another_is_made_from_its_name():
+    op = get_operator("shuffled_layers:core_space:dare_ties")
+    assert op.name == "shuffled_layers:core_space:dare_ties"
+    assert op.hyperparameters.keys() >= {"drop", "basis"}
+    assert op.needs_key
+    with pytest.raises(UserError, match="no fusion operator 'median'"):
+        get_operator("knots:median")

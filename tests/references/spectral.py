@@ -1,0 +1,69 @@
+"""Spectral operators on dense matrices in NumPy. Matrices are the papers' D [O, I]."""
+
+import numpy as np
+
+
+def floats(weights):
+    return [float(w) for w in weights]
+
+
+def thin_svd(matrix):
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    return u[:, s > 1e-9], s[s > 1e-9], vt[s > 1e-9]
+
+
+def polar(matrix):
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    there = s > 1e-9
+    return u[:, there] @ vt[there]
+
+
+def tsv(taus, weights, directions, factor=1.0):
+    us, vs, scales = [], [], []
+    for w, tau in zip(floats(weights), taus, strict=True):
+        u, s, vt = thin_svd(tau)
+        us.append(u[:, :directions])
+        vs.append(vt[:directions].T)
+        scales.append(w * s[:directions])
+    return factor * polar(np.hstack(us)) @ np.diag(np.hstack(scales)) @ polar(np.hstack(vs)).T
+
+
+def iso(taus, weights, factor=1.0):
+    u, s, vt = thin_svd(sum(w * tau for w, tau in zip(floats(weights), taus, strict=True)))
+    return factor * s.mean() * u @ vt
+
+
+def aligned(taus):
+    """U, s and the members' V_s [I, K] of [D_1|..|D_n]."""
+    u, s, vt = thin_svd(np.hstack(taus))
+    return u, s, [block.T for block in np.hsplit(vt, len(taus))]
+
+
+def knots(taus, fuse):
+    u, s, vs = aligned(taus)
+    return u @ np.diag(s) @ fuse(vs).T
+
+
+def seedft(taus, weights, kept, rescale):
+    u, s, vs = aligned(taus)
+    w = floats(weights)
+    v = polar(sum(x * block[:, :kept] for x, block in zip(w, vs, strict=True)))
+    size = sum(w) / (len(taus) ** 0.5 if rescale else 1)
+    return size * u[:, :kept] @ np.diag(s[:kept]) @ v.T
+
+
+def in_core(taus, fuse, size=None, factors=None):
+    """Of (a [R, I], b [O, R]) pairs if ``factors`` are given, else of the deltas."""
+    if factors is None:
+        u, v = thin_svd(np.hstack(taus))[0], thin_svd(np.vstack(taus))[2].T
+    else:
+        u = thin_svd(np.hstack([b for _, b in factors]))[0]
+        v = thin_svd(np.vstack([a for a, _ in factors]))[2].T
+    u, v = u[:, :size], v[:, :size]
+    return u @ fuse([u.T @ tau @ v for tau in taus]) @ v.T
+
+
+def pome(taus, weights, member, kept, factor=1.0):
+    u, s, vt = thin_svd(taus[member])
+    length = np.sqrt((s**2).sum() / kept)
+    return factor * sum(floats(weights)) * length * u[:, :kept] @ vt[:kept]
