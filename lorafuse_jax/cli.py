@@ -9,12 +9,13 @@ import tyro
 
 from lorafuse_jax.assets import ASSETS, fetch
 from lorafuse_jax.assets.cache import Source
-from lorafuse_jax.fusion import OPERATORS
+from lorafuse_jax.fusion import OPERATORS, get_operator
 from lorafuse_jax.run_folder import RunFolder, check_name
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.demo import demo
 from lorafuse_jax.workflow.evaluate import evaluate
-from lorafuse_jax.workflow.fuse import fuse
+from lorafuse_jax.workflow.fuse import FuseRequest, fuse, fuse_run
+from lorafuse_jax.workflow.members import is_run, members_of
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.report import report
 from lorafuse_jax.workflow.train import TrainConfig, train
@@ -83,27 +84,57 @@ class Train(TrainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Fuse:
-    """Fuse the adapters of a run: lorafuse fuse runs/my --operator seedlora --set quantile=0.9.
+    """Fuse adapters into one: the seeds of a run, or PEFT adapters from anywhere.
+
+    lorafuse fuse runs/my --operator seedlora --set quantile=0.9
+
+    lorafuse fuse a/ b/ c/ --operator ties --set density=0.3 --rank 16 --out fused/
+
+    A low-rank result is a PEFT adapter; a dense one (entry-wise operators without --rank) goes into
+    a model with lorafuse export. Members may differ in rank and alpha.
 
     Attributes:
-        run_folder: what lorafuse train wrote.
+        sources: a run folder, or two or more PEFT adapters: folders or hub names.
         operator: how; an unknown name lists all.
         set: hyper-parameters as name=value; an unknown name lists all.
-        out: folder to write; fused/OPERATOR in the run by default.
+        weights: one a member; equal by default.
+        rank: bring the result to this rank, and say how much of its norm is kept.
+        out: folder to write; fused/OPERATOR in a run by default.
+        pad_rank: write a rank that vLLM can serve, padded with zeros.
+        base: the members' base model, where their configurations name it differently.
         key: seed of stochastic operators.
     """
 
-    run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
+    sources: Positional[tuple[str, ...]]
     operator: str
     set: tuple[str, ...] = ()
+    weights: tuple[float, ...] | None = None
+    rank: int | None = None
     out: Path | None = None
+    pad_rank: bool = False
+    base: str | None = None
     key: int = 0
 
     def run(self) -> None:
         """Fuse."""
-        run = RunFolder(self.run_folder)
-        out = self.out or run.fused_path(check_name(self.operator))
-        fuse(run, self.operator, list(self.set), out, self.key)
+        request = FuseRequest(
+            operator=self.operator,
+            settings=self.set,
+            weights=self.weights,
+            rank=self.rank,
+            pad_rank=self.pad_rank,
+            key_seed=self.key,
+        )
+        if len(self.sources) == 1 and is_run(self.sources[0]):
+            run = RunFolder(Path(self.sources[0]))
+            name = get_operator(self.operator).name.replace(":", "-")
+            fuse_run(run, request, self.out or run.fused_path(check_name(name)))
+            return
+        get_operator(self.operator)
+        members = members_of(self.sources, self.base)
+        if self.out is None:
+            raise UserError("--out is needed: the folder to write the fused adapter to")
+        fuse(members, request, self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

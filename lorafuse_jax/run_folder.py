@@ -60,8 +60,8 @@ class RunFolder:
 
     def fused_names(self) -> list[str]:
         """Fused adapters that are there, in alphabetical order."""
-        folders = (self.path / "fused").glob("*/provenance.json")
-        return sorted(file.parent.name for file in folders)
+        folders = (self.path / "fused").glob("*/*.json")
+        return sorted({file.parent.name for file in folders})
 
     def config(self) -> dict:
         """The configuration.

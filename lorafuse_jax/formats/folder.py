@@ -21,7 +21,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_free(folder)
+    check_free(folder)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
         whole = Path(beside) / folder.name
         whole.mkdir()
@@ -29,7 +29,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         try:
             whole.replace(folder)
         except OSError:  # somebody else wrote it meanwhile
-            _check_free(folder)
+            check_free(folder)
             raise
 
 
@@ -55,6 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_free(folder: Path) -> None:
+def check_free(folder: Path) -> None:
+    """Raise UserError unless the folder can be made, or is there and empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there already; remove it or choose another place")

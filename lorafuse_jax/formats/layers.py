@@ -1,19 +1,22 @@
-"""Between a module stacked over layers and one tensor a layer, and tensors and their file."""
+"""Between a module stacked over layers and one tensor a layer.
+
+A Hugging Face module ``transformer.h.3.attn.c_attn`` is layer 3 of module path
+``transformer/h/*/attn/c_attn``: the first number is the layer, a star takes its place, slashes join
+the rest. ``model.layers.3.self_attn.q_proj`` has the short path ``layers/self_attn/q_proj``. A name
+without a number, ``lm_head``, is its own path, with one layer.
+"""
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
-from safetensors import SafetensorError
-from safetensors.flax import load_file, save_file
 
 from lorafuse_jax.types import UserError
 
-_LAYER_KEY = re.compile(r"model\.layers\.(\d+)\.([A-Za-z_][\w.]*)")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*(\.[A-Za-z0-9_][A-Za-z0-9_\-]*)*")
+_SHORT, _LONG = "layers/", "model/layers/*/"
 
 
 class LayerKey(NamedTuple):
@@ -27,44 +30,50 @@ def hf_name(module: str, layer: int) -> str:
     """``layers/self_attn/q_proj``, 3 -> ``model.layers.3.self_attn.q_proj``.
 
     Raises:
-        UserError: not a module of the layers.
+        UserError: no module path, or a layer other than 0 of a module without layers.
     """
-    head, _, rest = module.partition("/")
-    if head != "layers" or not rest:
-        raise UserError(f"cannot write module {module!r}: expected a path like layers/mlp/up_proj")
-    return f"model.layers.{layer}.{rest.replace('/', '.')}"
+    parts = _parts(module)
+    if "*" not in parts and layer:
+        raise UserError(f"module {module!r} has no layer {layer}: its path has no *")
+    return ".".join(str(layer) if part == "*" else part for part in parts)
 
 
 def parse_hf_name(name: str) -> LayerKey | None:
-    """The inverse of ``hf_name``; None for names of another form."""
-    match = _LAYER_KEY.fullmatch(name)
-    if match is None:
+    """The inverse of ``hf_name``; None for what is no name of a module."""
+    if not _NAME.fullmatch(name) or name.isdigit():
         return None
-    return LayerKey("layers/" + match[2].replace(".", "/"), int(match[1]))
+    parts = name.split(".")
+    for place, part in enumerate(parts):
+        if re.fullmatch(r"0|[1-9]\d*", part):
+            path = "/".join([*parts[:place], "*", *parts[place + 1 :]])
+            if path.startswith(_LONG):
+                path = _SHORT + path.removeprefix(_LONG)
+            return LayerKey(path, int(part))
+    return LayerKey("/".join(parts), 0)
 
 
-def in_layer_order(
-    module: str, found: Mapping[int, Array], layers: int, where: Path
-) -> list[Array]:
-    """Tensors of layers 0 .. layers-1 of a module.
+def hf_pattern(module: str) -> str:
+    """A regular expression for the names of all layers of a module."""
+    return r"\.".join(r"\d+" if part == "*" else re.escape(part) for part in _parts(module))
 
-    Raises:
-        UserError: one is missing, or shapes differ.
-    """
-    missing = [layer for layer in range(layers) if layer not in found]
-    if missing:
-        raise UserError(
-            f"{where}: {hf_name(module, missing[0])} is missing; there are {layers} layers, and "
-            "every module must be adapted in all of them"
-        )
-    ordered = [found[layer] for layer in range(layers)]
-    for layer, tensor in enumerate(ordered):
-        if tensor.shape != ordered[0].shape:
-            raise UserError(
-                f"{where}: {hf_name(module, layer)} has shape {list(tensor.shape)}, layer 0 has "
-                f"{list(ordered[0].shape)}"
-            )
-    return ordered
+
+def is_layered(module: str) -> bool:
+    """Whether the module is one of a stack of layers."""
+    return "*" in _parts(module)
+
+
+def stack_of(module: str) -> str:
+    """What modules of one stack of layers share: the path up to the star."""
+    return _long(module).partition("*")[0]
+
+
+def layers_in(found: Mapping[str, Mapping[int, object]]) -> dict[str, int]:
+    """Module -> L: one more than the highest layer that is adapted anywhere in its stack."""
+    highest: dict[str, int] = {}
+    for module, by_layer in found.items():
+        stack = stack_of(module)
+        highest[stack] = max(highest.get(stack, 0), *by_layer)
+    return {module: 1 + highest[stack_of(module)] for module in found}
 
 
 def check_layered(module: str, leaf: Float[Array, "..."], name: str) -> None:
@@ -76,23 +85,23 @@ def check_layered(module: str, leaf: Float[Array, "..."], name: str) -> None:
         )
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
-    """A safetensors file, as PyTorch would write it."""
-    whole = {name: jnp.asarray(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
-    save_file(whole, str(path), metadata={"format": "pt"})
+def check_finite(tensor: Float[Array, "..."], name: str, where: object) -> None:
+    """Raise UserError if there is NaN or infinity in it."""
+    if not jnp.isfinite(tensor).all():
+        raise UserError(f"{where}: {name} has NaN or infinite entries; the training diverged?")
 
 
-def read_tensors(path: Path) -> dict[str, Array]:
-    """All tensors of a safetensors file.
+def _long(module: str) -> str:
+    """The path with its star."""
+    return _LONG + module.removeprefix(_SHORT) if module.startswith(_SHORT) else module
 
-    Raises:
-        UserError: no such file, or it is damaged.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist")
-    try:
-        return load_file(str(path))
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+
+def _parts(module: str) -> list[str]:
+    parts = _long(module).split("/")
+    rest = [part for part in parts if part != "*"]
+    if len(parts) - len(rest) > 1 or not rest or not _NAME.fullmatch(".".join(rest)):
         raise UserError(
-            f"{path} is damaged or no safetensors file ({error}); copy or download it again"
-        ) from None
+            f"cannot write module {module!r}: expected a path like layers/mlp/up_proj or "
+            "transformer/h/*/attn/c_attn"
+        )
+    return parts

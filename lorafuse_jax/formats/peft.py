@@ -6,24 +6,28 @@ adapters are the transposes, stacked over layers, and carry no scale: we write l
 makes PEFT's scale 1, and fold a scale that we read into ``lora_b``.
 """
 
-from collections import defaultdict
+import math
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
-from lorafuse_jax.formats.folder import new_folder, read_json, write_json
+from lorafuse_jax.formats.folder import new_folder, write_json
 from lorafuse_jax.formats.layers import (
     LayerKey,
+    check_finite,
     check_layered,
     hf_name,
-    in_layer_order,
+    hf_pattern,
+    is_layered,
+    layers_in,
     parse_hf_name,
-    read_tensors,
-    write_tensors,
 )
 from lorafuse_jax.formats.peft_config import (
     CONFIG_FILE,
@@ -31,104 +35,164 @@ from lorafuse_jax.formats.peft_config import (
     peft_config_json,
     read_peft_config,
 )
+from lorafuse_jax.formats.tensors import read_tensors, write_tensors
 from lorafuse_jax.types import Adapter, LoraPair, UserError
 
 WEIGHTS_FILE = "adapter_model.safetensors"
-PROVENANCE_FILE = "provenance.json"
+SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""Values of vLLM's max_lora_rank."""
 _PREFIX = "base_model.model."
+_COPY_OF_BASE = ".base_layer.weight"
+"""PEFT adds the base's own weights of an adapted output head; nothing of the adapter is in them."""
+
 _ENDINGS = {".lora_A.weight": "lora_A", ".lora_B.weight": "lora_B"}
 
 
-@dataclass(frozen=True)
-class PeftInfo:
-    """What a PEFT folder says about itself.
-
-    Attributes:
-        base_model: name or path of the model it belongs to.
-        rank: r.
-        alpha: lora_alpha; already in ``lora_b`` of what ``load_peft`` returns.
-        targets: target_modules.
-        provenance: our ``provenance.json``; empty if another program wrote the folder.
-    """
-
-    base_model: str
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-    provenance: dict[str, Any]
-
-
 def save_peft(
-    folder: Path, adapter: Adapter, *, base_model: str, provenance: dict[str, Any]
+    folder: Path,
+    adapter: Adapter,
+    *,
+    base_model: str,
+    provenance: dict[str, Any],
+    carried: Mapping[str, Any] | None = None,
+    pad_rank: bool = False,
 ) -> None:
     """Write an adapter that PEFT can load, whole or not at all.
+
+    Trailing directions whose factors are both zero, which only pad a layer to the rank of others,
+    are not written, nor are layers of nothing else. The same adapter gives the same bytes.
 
     Args:
         folder: to be made; may be there if it is empty.
         adapter: LoraPairs with leaves [L, I, R] and [L, R, O].
         base_model: name or path of the model it belongs to.
-        provenance: where it comes from, as JSON; goes to ``provenance.json`` beside it.
+        provenance: where it comes from, as JSON; goes into ``adapter_config.json``.
+        carried: of the ``PeftConfig`` of what it was made of; where it says which modules are
+            adapted, that is written as it is.
+        pad_rank: write all modules with the next rank that vLLM can serve, padded with zeros.
 
     Raises:
-        UserError: the folder is taken, or an update is not one LoraPair.
+        UserError: the folder is taken, an update is not one LoraPair, all of it is zero, or the
+            rank is above what can be served.
     """
+    written = _written_pairs(adapter)
+    if not written:
+        raise UserError("the adapter is empty or all zero: nothing to save")
+    ranks = {key: pair.lora_a.shape[-1] for key, pair in written.items()}
+    if pad_rank:
+        rank = _served_rank(max(ranks.values()))
+        written = {key: pad_rank_of(pair, rank) for key, pair in written.items()}
+        ranks = dict.fromkeys(ranks, rank)
     tensors: dict[str, Array] = {}
-    ranks: dict[str, int] = {}
-    for module, update in adapter.items():
-        if not isinstance(update, LoraPair):
-            raise UserError(f"{module} is dense, PEFT's format is low-rank; use save_adapter")
-        for name, leaf in zip(update._fields, update, strict=True):
-            check_layered(module, leaf, name)
-        for layer, (lora_a, lora_b) in enumerate(zip(*update, strict=True)):
-            name = _PREFIX + hf_name(module, layer)
-            tensors[f"{name}.lora_A.weight"] = lora_a.T
-            tensors[f"{name}.lora_B.weight"] = lora_b.T
-        ranks[module.partition("/")[2].replace("/", ".")] = update.lora_a.shape[-1]
-    if not tensors:
-        raise UserError("the adapter is empty: nothing to save")
-    targets = tuple(sorted({name.rpartition(".")[2] for name in ranks}))
+    for key, (lora_a, lora_b) in written.items():
+        name = _PREFIX + hf_name(*key)
+        tensors[f"{name}.lora_A.weight"] = lora_a.T
+        tensors[f"{name}.lora_B.weight"] = lora_b.T
+    where = {"target_modules": _targets(list(written))} | dict(carried or {})
+    config = peft_config_json(base_model, _rank_patterns(ranks), where, provenance)
     with new_folder(folder) as whole:
         write_tensors(whole / WEIGHTS_FILE, tensors)
-        write_json(whole / CONFIG_FILE, peft_config_json(base_model, ranks, targets))
-        write_json(whole / PROVENANCE_FILE, {"base_model": base_model, **provenance})
+        write_json(whole / CONFIG_FILE, config)
 
 
 def load_peft(folder: Path) -> Adapter:
     """A PEFT adapter as LoraPairs [L, I, R], [L, R, O], its scale folded into ``lora_b``.
 
-    Where ranks differ between layers the smaller ones are padded with zeros.
+    Layers that are not adapted are zeros, and smaller ranks are padded with zeros: exact both. So
+    is a scale that is a power of two; otherwise ``lora_b`` is rounded once, in float32.
 
     Raises:
-        UserError: something is missing, damaged, or beyond a plain low-rank update; names it.
+        UserError: something is missing, damaged, not finite or beyond a plain low-rank update;
+            names it.
     """
     config = read_peft_config(folder)
-    path = folder / WEIGHTS_FILE
-    if not path.exists():
-        old = sorted(file.name for file in folder.glob("*.bin"))
-        what = f"{old[0]} is a pickle and is never loaded; save it again with " if old else "use "
-        raise UserError(f"{path} does not exist; {what}PEFT's save_pretrained")
+    path = weights_path(folder)
     halves = _halves_by_module(read_tensors(path), path)
-    layers = 1 + max(layer for found in halves.values() for layer in found)
+    layers = layers_in(halves)
     adapter: Adapter = {}
     for module, found in sorted(halves.items()):
         pairs = {
             layer: _read_pair(pair, hf_name(module, layer), config, path)
             for layer, pair in found.items()
         }
-        adapter[module] = _stack_layers(module, pairs, layers, path)
+        adapter[module] = _stack_layers(module, pairs, layers[module], path)
     return adapter
 
 
-def read_peft_info(folder: Path) -> PeftInfo:
-    """What a PEFT folder says about itself, without its weights.
+def weights_path(folder: Path) -> Path:
+    """Where the weights of a PEFT folder are, or the name that its shards go by.
 
     Raises:
-        UserError: ``adapter_config.json`` is missing, damaged or not supported.
+        UserError: there are none, or only a pickle.
     """
-    config = read_peft_config(folder)
-    path = folder / PROVENANCE_FILE
-    provenance = read_json(path) if path.exists() else {}
-    return PeftInfo(config.base_model, config.rank, config.alpha, config.targets, provenance)
+    path = folder / WEIGHTS_FILE
+    if not path.exists() and not path.with_name(path.name + ".index.json").exists():
+        old = sorted(file.name for file in folder.glob("*.bin"))
+        if old:
+            raise UserError(
+                f"{path} does not exist; {old[0]} is a pickle and is never loaded, as it could run "
+                "any program. Convert it where you trust it: PeftModel.from_pretrained(base, "
+                "folder).save_pretrained(new_folder)"
+            )
+        raise UserError(f"{path} does not exist; use PEFT's save_pretrained")
+    return path
+
+
+def pad_rank_of(pair: LoraPair, rank: int) -> LoraPair:
+    """One layer's pair [I, R], [R, O] written with that rank, the new directions zero."""
+    missing = rank - pair.lora_a.shape[-1]
+    return LoraPair(
+        jnp.pad(pair.lora_a, ((0, 0), (0, missing))), jnp.pad(pair.lora_b, ((0, missing), (0, 0)))
+    )
+
+
+def _written_pairs(adapter: Adapter) -> dict[LayerKey, LoraPair]:
+    """What is not zero, layer by layer."""
+    written: dict[LayerKey, LoraPair] = {}
+    for module, update in adapter.items():
+        if not isinstance(update, LoraPair):
+            raise UserError(f"{module} is dense, PEFT's format is low-rank; use save_adapter")
+        for name, leaf in zip(update._fields, update, strict=True):
+            check_layered(module, leaf, name)
+        used = np.asarray((update.lora_a != 0).any(-2) | (update.lora_b != 0).any(-1))
+        for layer, directions in enumerate(used):
+            if directions.any():
+                rank = int(directions.nonzero()[0][-1]) + 1
+                pair = LoraPair(update.lora_a[layer, :, :rank], update.lora_b[layer, :rank])
+                written[LayerKey(module, layer)] = pair
+            else:
+                hf_name(module, layer)  # a path that cannot be written is an error all the same
+    return written
+
+
+def _targets(written: list[LayerKey]) -> list[str]:
+    """The last parts of the names where every layer is there, else all names in full."""
+    layers: dict[str, set[int]] = defaultdict(set)
+    for module, layer in written:
+        layers[module].add(layer)
+    total = layers_in({module: dict.fromkeys(numbers) for module, numbers in layers.items()})
+    if all(is_layered(m) and len(numbers) == total[m] for m, numbers in layers.items()):
+        return sorted({module.rpartition("/")[2] for module in layers})
+    return sorted(hf_name(*key) for key in written)
+
+
+def _rank_patterns(ranks: Mapping[LayerKey, int]) -> dict[str, int]:
+    """One pattern a module; before it one a layer that has another rank."""
+    by_module: dict[str, Counter[int]] = defaultdict(Counter)
+    for (module, _), rank in ranks.items():
+        by_module[module][rank] += 1
+    usual = {module: counts.most_common(1)[0][0] for module, counts in by_module.items()}
+    patterns = {
+        re.escape(hf_name(*key)): rank for key, rank in ranks.items() if rank != usual[key.module]
+    }
+    return patterns | {hf_pattern(module): rank for module, rank in usual.items()}
+
+
+def _served_rank(rank: int) -> int:
+    for served in SERVED_RANKS:
+        if rank <= served:
+            return served
+    raise UserError(f"rank {rank} is above {SERVED_RANKS[-1]}, the most that vLLM serves")
 
 
 def _halves_by_module(
@@ -137,6 +201,8 @@ def _halves_by_module(
     """Module -> layer -> lora_A, lora_B."""
     halves: dict[str, dict[int, dict[str, Array]]] = defaultdict(lambda: defaultdict(dict))
     for name, tensor in tensors.items():
+        if name.endswith(_COPY_OF_BASE):
+            continue
         where, half = _parse_key(name, path)
         halves[where.module][where.layer][half] = tensor
     if not halves:
@@ -163,6 +229,8 @@ def _read_pair(halves: Mapping[str, Array], name: str, config: PeftConfig, path:
         if halves[half].ndim != 2:
             shape = list(halves[half].shape)
             raise UserError(f"{path}: {_PREFIX}{name}.{half}.weight is no matrix but {shape}")
+    for half, tensor in halves.items():
+        check_finite(tensor, f"{_PREFIX}{name}.{half}.weight", path)
     lora_a, lora_b = halves["lora_A"].T, halves["lora_B"].T
     rank = config.rank_of(name)
     if not lora_a.shape[1] == lora_b.shape[0] == rank:
@@ -171,17 +239,24 @@ def _read_pair(halves: Mapping[str, Array], name: str, config: PeftConfig, path:
             f"{CONFIG_FILE} says {rank}"
         )
     scale = config.scale_of(name)
-    return LoraPair(lora_a, lora_b if scale == 1 else (lora_b * scale).astype(lora_b.dtype))
+    if scale and math.frexp(abs(scale))[0] != 0.5:  # no power of two: half precision would suffer
+        lora_a, lora_b = lora_a.astype(jnp.float32), lora_b.astype(jnp.float32)
+    return LoraPair(lora_a, (lora_b * scale).astype(lora_b.dtype))
 
 
 def _stack_layers(module: str, pairs: Mapping[int, LoraPair], layers: int, path: Path) -> LoraPair:
     rank = max(pair.lora_a.shape[1] for pair in pairs.values())
-    left, right = {}, {}
-    for layer, (lora_a, lora_b) in pairs.items():
-        missing = rank - lora_a.shape[1]
-        left[layer] = jnp.pad(lora_a, ((0, 0), (0, missing)))
-        right[layer] = jnp.pad(lora_b, ((0, missing), (0, 0)))
-    return LoraPair(
-        jnp.stack(in_layer_order(module, left, layers, path)),
-        jnp.stack(in_layer_order(module, right, layers, path)),
-    )
+    first = next(iter(pairs.values()))
+    nothing = jax.tree.map(jnp.zeros_like, first)
+    for layer, pair in pairs.items():
+        if (pair.lora_a.shape[0], pair.lora_b.shape[1]) != (
+            first.lora_a.shape[0],
+            first.lora_b.shape[1],
+        ):
+            raise UserError(
+                f"{path}: {hf_name(module, layer)} is [I, O] = [{pair.lora_a.shape[0]}, "
+                f"{pair.lora_b.shape[1]}], {hf_name(module, next(iter(pairs)))} "
+                f"[{first.lora_a.shape[0]}, {first.lora_b.shape[1]}]"
+            )
+    padded = [pad_rank_of(pairs.get(layer, nothing), rank) for layer in range(layers)]
+    return LoraPair(*(jnp.stack(leaves) for leaves in zip(*padded, strict=True)))

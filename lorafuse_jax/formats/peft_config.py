@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,62 @@ from lorafuse_jax.types import UserError
 
 CONFIG_FILE = "adapter_config.json"
 
-_MUST_BE_OFF = (
-    "use_dora",
-    "bias",
-    "lora_bias",
-    "modules_to_save",
+PROVENANCE_KEY = "lorafuse"
+"""Under ``auto_mapping``, which PEFT keeps as it is; it warns of keys that it does not know."""
+
+_MUST_BE_OFF = {
+    "use_dora": "DoRA also rescales every column of the base weights",
+    "bias": "biases were trained too",
+    "lora_bias": "biases were trained too",
+    "modules_to_save": "whole modules were trained too",
+    "layer_replication": "layers of the base are repeated",
+    "trainable_token_indices": "embeddings were trained too",
+    "target_parameters": "it adapts parameters that are not linear layers",
+    "alora_invocation_tokens": "it is switched on by tokens (aLoRA)",
+    "use_qalora": "its A works on pooled inputs (QA-LoRA)",
+    "use_bdlora": "its factors are block-diagonal (BD-LoRA)",
+    "kasa_config": "KaSA has a diagonal between A and B",
+    "monteclora_config": "MonteCLoRA draws its weights",
+    "velora_config": "VeLoRA compresses activations",
+    "arrow_config": "Arrow routes between adapters",
+    "megatron_config": "its layers are split by Megatron",
+}
+_CARRIED = (
+    "task_type",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
     "fan_in_fan_out",
-    "layer_replication",
-    "trainable_token_indices",
-    "target_parameters",
-    "alora_invocation_tokens",
-    "use_qalora",
-    "use_bdlora",
-    "kasa_config",
-    "monteclora_config",
-    "velora_config",
-    "arrow_config",
 )
-_OFF = (None, False, "none", [], {})
+"""What says where an adapter belongs and goes into the configuration of what is made of it."""
+
+_WITHOUT_EFFECT = {
+    "peft_type",
+    "auto_mapping",
+    "peft_version",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "use_rslora",
+    "init_lora_weights",
+    "rank_pattern",
+    "alpha_pattern",
+    "megatron_core",
+    "loftq_config",
+    "eva_config",
+    "corda_config",
+    "lora_ga_config",
+    "qalora_group_size",
+    "runtime_config",
+    "ensure_weight_tying",
+}
+"""Read here, or of no consequence for a trained adapter."""
+
+_OFF = (None, False, "none", [], {}, ())
 _INITS_THAT_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
@@ -43,7 +82,8 @@ class PeftConfig:
         rank_pattern: regex on module names -> rank.
         alpha_pattern: regex on module names -> alpha.
         use_rslora: the scale is alpha / sqrt(rank) instead of alpha / rank.
-        targets: target_modules.
+        carried: where it belongs: target_modules, fan_in_fan_out and the like, as they are.
+        provenance: what our ``save_peft`` wrote about it; empty from another program.
     """
 
     base_model: str
@@ -52,7 +92,8 @@ class PeftConfig:
     rank_pattern: dict[str, int]
     alpha_pattern: dict[str, float]
     use_rslora: bool
-    targets: tuple[str, ...]
+    carried: dict[str, Any]
+    provenance: dict[str, Any]
 
     def rank_of(self, name: str) -> int:
         """The rank of a module, ``model.layers.0.self_attn.q_proj``."""
@@ -75,7 +116,6 @@ def read_peft_config(folder: Path) -> PeftConfig:
         raise UserError(f"{folder} is not a folder; expected a PEFT adapter with {CONFIG_FILE}")
     config = read_json(path)
     _check_plain_lora(config, path)
-    targets = config.get("target_modules") or ()
     try:
         return PeftConfig(
             base_model=config.get("base_model_name_or_path") or "",
@@ -84,40 +124,46 @@ def read_peft_config(folder: Path) -> PeftConfig:
             rank_pattern={k: int(r) for k, r in (config.get("rank_pattern") or {}).items()},
             alpha_pattern={k: float(a) for k, a in (config.get("alpha_pattern") or {}).items()},
             use_rslora=bool(config.get("use_rslora")),
-            targets=(targets,) if isinstance(targets, str) else tuple(targets),
+            carried={k: config[k] for k in _CARRIED if config.get(k) not in _OFF},
+            provenance=(config.get("auto_mapping") or {}).get(PROVENANCE_KEY, {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: {error!r}; expected r, lora_alpha as PEFT writes them") from None
 
 
 def peft_config_json(
-    base_model: str, ranks: dict[str, int], targets: tuple[str, ...]
+    base_model: str,
+    ranks: dict[str, int],
+    carried: Mapping[str, Any],
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What to write: lora_alpha = r everywhere, so that PEFT's scale is 1.
 
     Args:
         base_model: name or path.
-        ranks: of each module, ``self_attn.q_proj`` -> rank.
-        targets: names of the adapted projections.
+        ranks: regular expression of module names -> rank; the first that matches holds.
+        carried: of ``PeftConfig``; ``target_modules`` at least.
+        provenance: where it comes from.
     """
     rank = max(ranks.values())
-    others = {re.escape(name): r for name, r in sorted(ranks.items()) if r != rank}
+    others = {pattern: r for pattern, r in ranks.items() if r != rank}
     return {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_model,
+        "auto_mapping": {PROVENANCE_KEY: dict(provenance)} if provenance else None,
+        "base_model_name_or_path": base_model or None,
         "r": rank,
         "lora_alpha": rank,
         "rank_pattern": others,
         "alpha_pattern": others,
-        "target_modules": list(targets),
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
         "use_rslora": False,
         "use_dora": False,
         "modules_to_save": None,
         "inference_mode": True,
+        "task_type": "CAUSAL_LM",
+        "fan_in_fan_out": False,
+        **carried,
     }
 
 
@@ -125,11 +171,18 @@ def _check_plain_lora(config: dict[str, Any], path: Path) -> None:
     kind = config.get("peft_type")
     if kind != "LORA":
         raise UserError(f"{path}: peft_type is {kind!r}; only LORA can be read")
-    for name in _MUST_BE_OFF:
+    for name, reason in _MUST_BE_OFF.items():
         if config.get(name) not in _OFF:
             raise UserError(
-                f"{path}: {name} = {config[name]!r} is not supported: it is more than a low-rank "
-                "update of linear layers; merge that adapter with PEFT, or train it without"
+                f"{path}: {name} = {config[name]!r} is not supported: {reason}, which a low-rank "
+                "update cannot hold; merge that adapter with PEFT, or train it without"
+            )
+    known = {*_MUST_BE_OFF, *_CARRIED, *_WITHOUT_EFFECT}
+    for name in sorted(config.keys() - known):
+        if config[name] not in _OFF:
+            raise UserError(
+                f"{path}: the key {name!r} = {config[name]!r} is not known, and may change what "
+                "the tensors mean; if it does not, remove it from the file"
             )
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.lower().startswith(_INITS_THAT_CHANGE_THE_BASE):

@@ -7,7 +7,7 @@ from pathlib import Path
 from lorafuse_jax.assets import fetch
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.workflow.evaluate import evaluate
-from lorafuse_jax.workflow.fuse import fuse
+from lorafuse_jax.workflow.fuse import FuseRequest, fuse_run
 from lorafuse_jax.workflow.progress import clock, console
 from lorafuse_jax.workflow.report import report
 from lorafuse_jax.workflow.train import TrainConfig, train
@@ -64,7 +64,7 @@ def demo(out: Path, *, quick: bool) -> None:
     run = train(plan.config, out)
     chapter("3 fuse")
     for operator in OPERATORS:
-        fuse(run, operator, [], run.fused_path(operator))
+        fuse_run(run, FuseRequest(operator=operator), run.fused_path(operator))
     chapter("4 evaluate")
     _evaluate(run, plan)
     chapter("5 report")

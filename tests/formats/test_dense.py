@@ -7,12 +7,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lorafuse_jax.adapter import to_delta
-from lorafuse_jax.formats import load_adapter, save_adapter
+from lorafuse_jax.formats import load_adapter, read_provenance, save_adapter
 from lorafuse_jax.formats.dense import load_dense, save_dense
 from lorafuse_jax.types import DenseDelta, UserError
 from tests.formats.adapters import INFO, random_dense, random_pairs
 
-FILE = "delta.safetensors"
+FILES = {"q_proj": "delta-00000.safetensors", "down_proj": "delta-00001.safetensors"}
+FILE = FILES["q_proj"]
 NAME = "model.layers.1.self_attn.q_proj.delta"
 
 
@@ -24,15 +25,21 @@ def test_dense_adapter_comes_back_bit_for_bit(tmp_path):
     for module, update in adapter.items():
         assert isinstance(loaded[module], DenseDelta)
         np.testing.assert_array_equal(loaded[module].delta, update.delta)
-    assert {file.name for file in (tmp_path / "a").iterdir()} == {FILE, "provenance.json"}
+    assert {file.name for file in (tmp_path / "a").iterdir()} == {
+        *(file for file in FILES.values()),
+        "delta.safetensors.index.json",
+        "provenance.json",
+    }
+    assert read_provenance(tmp_path / "a")["operator"] == "mean"
 
 
 def test_file_holds_one_matrix_fan_in_by_fan_out_a_layer(tmp_path):
     adapter = random_dense()
-    save_dense(tmp_path / "a", adapter, **INFO)
+    save_dense(tmp_path / "a", [adapter], **INFO)
     tensors = load_file(tmp_path / "a" / FILE)
     np.testing.assert_array_equal(tensors[NAME], adapter["layers/self_attn/q_proj"].delta[1])
-    assert tensors["model.layers.0.mlp.down_proj.delta"].shape == (24, 16)
+    other = load_file(tmp_path / "a" / FILES["down_proj"])
+    assert other["model.layers.0.mlp.down_proj.delta"].shape == (24, 16)
 
 
 def test_adapter_of_both_kinds_is_saved_dense(tmp_path):
@@ -46,15 +53,15 @@ def test_adapter_of_both_kinds_is_saved_dense(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop(NAME), r"layers\.1\.self_attn\.q_proj is missing"),
+        (lambda t: t.pop(NAME), rf"lacks tensor {NAME}, which delta.safetensors.index.json lists"),
         (lambda t: t.update(extra=np.ones((2, 2))), "cannot use tensor 'extra'"),
         (lambda t: t.update({NAME: np.ones(3)}), rf"cannot use tensor '{NAME}' \[3\]"),
-        (lambda t: t.update({NAME: np.ones((2, 3))}), r"has shape \[2, 3\], layer 0"),
-        (lambda t: t.clear(), "holds no tensors"),
+        (lambda t: t.update({NAME: np.ones((2, 3))}), r"has shape \[.*, model.layers"),
+        (lambda t: t[NAME].fill(np.nan), "has NaN or infinite entries"),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused_by_name(change, message, tmp_path):
-    save_dense(tmp_path / "a", random_dense(), **INFO)
+    save_dense(tmp_path / "a", [random_dense()], **INFO)
     tensors = load_file(tmp_path / "a" / FILE)
     change(tensors)
     save_file(tensors, tmp_path / "a" / FILE)
@@ -62,6 +69,28 @@ def test_tensors_that_do_not_fit_are_refused_by_name(change, message, tmp_path):
         load_dense(tmp_path / "a")
 
 
-def test_low_rank_adapter_is_not_saved_dense_unasked(tmp_path):
-    with pytest.raises(UserError, match="is low-rank"):
-        save_dense(tmp_path / "a", random_pairs(), **INFO)
+def test_missing_shard_is_named(tmp_path):
+    save_dense(tmp_path / "a", [random_dense()], **INFO)
+    (tmp_path / "a" / FILE).unlink()
+    with pytest.raises(UserError, match=rf"{FILE} is missing; delta.safetensors.index.json lists"):
+        load_dense(tmp_path / "a")
+
+
+def test_dense_adapter_is_written_part_by_part(tmp_path):
+    whole = random_dense()
+    written = []
+
+    def parts():
+        for module, update in whole.items():
+            written.append(len(list(tmp_path.glob(".*/*/delta-*.safetensors"))))
+            yield {module: update}
+
+    save_dense(tmp_path / "a", parts(), **INFO)
+    assert written == [0, 1]
+    assert load_dense(tmp_path / "a").keys() == whole.keys()
+
+
+def test_module_that_comes_twice_is_refused_and_nothing_is_left(tmp_path):
+    with pytest.raises(UserError, match="comes twice"):
+        save_dense(tmp_path / "a", [random_dense(), random_dense()], **INFO)
+    assert list(tmp_path.iterdir()) == []

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from lorafuse_jax import cli
-from lorafuse_jax.formats import load_adapter
+from lorafuse_jax.formats import load_adapter, read_provenance
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow import train as train_module
-from lorafuse_jax.workflow.fuse import fuse
+from lorafuse_jax.workflow.fuse import FuseRequest, fuse_run
 from lorafuse_jax.workflow.train import TrainConfig, train
 from tests.tiny import write_sums, write_tiny_model
 
@@ -108,10 +108,10 @@ def test_commands_fuse_evaluate_and_report(finished, inputs, monkeypatch, capsys
         "--out",
         out,
     )
-    provenance = json.loads((out / "provenance.json").read_text())
+    provenance = read_provenance(out)
     assert provenance["hyperparameters"]["quantile"] == 0.8
     with pytest.raises(UserError, match="holds another fusion"):
-        fuse(finished, "seedlora", ["quantile=0.7"], out)
+        fuse_run(finished, FuseRequest(operator="seedlora", settings=("quantile=0.7",)), out)
     command(monkeypatch, "evaluate", finished.path, "--tasks", f"{data}/test", "--limit", "4")
     before = finished.predictions_path.read_text()
     assert len(before.splitlines()) == 7 * 4
@@ -168,10 +168,10 @@ def test_run_from_another_model_is_refused(inputs, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--operator", "blend"), "no fusion operator 'blend'; there are mean"),
+        (("--operator", "blend"), "no fusion operator 'blend'\nthere are mean"),
         (("--operator", "seedlora", "--set", "quantle=1"), "quantile: float"),
         (("--operator", "seedlora", "--set", "quantile=two"), "quantile cannot be 'two'"),
-        (("--operator", "../mean"), "no name for a folder"),
+        (("--operator", "../mean"), "no fusion operator"),
     ],
 )
 def test_wrong_operators_and_settings_list_the_real_ones(

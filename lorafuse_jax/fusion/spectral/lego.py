@@ -78,9 +78,9 @@ def _clusters(
         nearest = jax.nn.one_hot(distance.argmin(-1), count)
         return nearest, (nearest * towards).sum(-1)
 
-    def step(centres: Float[Array, "k P"], _: None) -> tuple[Float[Array, "k P"], None]:
+    def step(centres: Array, _: None) -> tuple[Array, None]:
         nearest, signs = assign(centres)
-        moved, _ = _centroids(points * signs[:, None], nearest, shares)
+        moved, _lengths = _centroids(points * signs[:, None], nearest, shares)
         empty = (shares @ nearest == 0)[:, None]
         return jnp.where(empty, centres, moved), None
 
