@@ -1,4 +1,4 @@
-"""The command line: ``lorafuse fetch | train | fuse | evaluate | report | demo``."""
+"""The command line: ``lorafuse fetch | train | fuse | export | evaluate | report | demo``."""
 
 import sys
 from dataclasses import dataclass
@@ -14,7 +14,9 @@ from lorafuse_jax.run_folder import RunFolder, check_name
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.demo import demo
 from lorafuse_jax.workflow.evaluate import evaluate
+from lorafuse_jax.workflow.export import export
 from lorafuse_jax.workflow.fuse import FuseRequest, fuse, fuse_run
+from lorafuse_jax.workflow.inputs import resolve
 from lorafuse_jax.workflow.members import is_run, members_of
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.report import report
@@ -138,6 +140,29 @@ class Fuse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export:
+    """Add an adapter to its base model's weights, and write a Hugging Face checkpoint.
+
+    lorafuse export --base models/llama --adapter fused/ --out merged/
+
+    Needs the memory of one shard, not of the model.
+
+    Attributes:
+        base: folder of the base model, in safetensors; or a name that lorafuse fetch lists.
+        adapter: a PEFT adapter, or a dense one that lorafuse fuse wrote.
+        out: folder to write.
+    """
+
+    base: str
+    adapter: Path
+    out: Path
+
+    def run(self) -> None:
+        """Export."""
+        export(resolve(self.base), self.adapter, self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Let base, seeds and fused adapters of a run answer the same questions.
 
@@ -202,6 +227,7 @@ Command = (
     Annotated[Fetch, tyro.conf.subcommand("fetch")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Fuse, tyro.conf.subcommand("fuse")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
