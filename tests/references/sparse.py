@@ -13,20 +13,17 @@ def largest(tau, density):
     return kept.reshape(tau.shape)
 
 
-def vote(entries, weights, election):
-    if election == "mass":
-        return sum(w * x for w, x in zip(weights, entries, strict=True))
-    if election == "unweighted_mass":
-        return sum(entries)
-    return sum(np.sign(x) for x in entries) or 1
-
-
 def consensus(taus, weights, election="mass", average="weights"):
     fused = np.zeros(taus[0].shape)
     for j in np.ndindex(fused.shape):
         entries = [float(tau[j]) for tau in taus]
-        won = np.sign(vote(entries, weights, election))
-        elected = [s for s, x in enumerate(entries) if x != 0 and np.sign(x) == won]
+        opinions = entries
+        if election.startswith("mass"):
+            opinions = [w * x for w, x in zip(weights, entries, strict=True)]
+        won = np.sign(sum(np.sign(opinions) if election == "count" else opinions))
+        if won == 0 and election != "mass":
+            won = 1
+        elected = [s for s, x in enumerate(opinions) if x != 0 and np.sign(x) == won]
         if not elected:
             continue
         total = sum(weights[s] * entries[s] for s in elected)

@@ -7,10 +7,12 @@ from jaxtyping import Array, Float
 
 from lorafuse_jax.fusion.entries import by_member, mean_of_kept
 
-Election = Literal["mass", "unweighted_mass", "count"]
-"""The sign of ``sum_s w_s x_s``, of ``sum_s x_s``, or that of more members.
+Election = Literal["mass", "mass_or_positive", "unweighted_mass", "count"]
+"""The sign of ``sum_s w_s x_s`` (twice), of ``sum_s x_s``, or that of more members.
 
-A tie of the first elects nobody; of the others it elects the positive, as in PEFT and mergekit."""
+A tie of the first elects nobody; of the others it elects the positive, as in mergekit (the second)
+and PEFT (the last two). By mass a member of negative weight votes for the other sign, and one of
+weight zero does not take part."""
 
 Average = Literal["weights", "count", "sum"]
 """``sum(w) sum w x / sum w`` over the elected, ``sum w x`` over their number (PEFT), or not at all
@@ -33,12 +35,11 @@ def consensus(
         average: how the elected are averaged.
     """
     shares = by_member(weights, values.ndim)
-    if election == "mass":
-        sign = jnp.sign((shares * values).sum(0))
-    else:
-        votes = jnp.sign(values) if election == "count" else values
-        sign = jnp.where(votes.sum(0) >= 0, 1, -1)
-    kept = (jnp.sign(values) == sign) & (values != 0)
+    votes = shares * values if election in ("mass", "mass_or_positive") else values
+    sides = jnp.sign(votes)
+    total = (sides if election == "count" else votes).sum(0)
+    sign = jnp.sign(total) if election == "mass" else jnp.where(total >= 0, 1, -1)
+    kept = (sides == sign) & (sides != 0)
     if average == "weights":
         return mean_of_kept(values, kept, weights)
     total = jnp.where(kept, shares * values, 0).sum(0)

@@ -43,6 +43,7 @@ def dare(
         rescale: see ``Rescale``.
 
     Departures: none; PEFT's ``dare_linear`` on deltas is the same with ``density = 1 - drop``.
+    mergekit's is ``rescale="l1"``, unless told not to rescale.
     """
     check_share("dare: drop", drop, below_one=True)
     keys, scales = row_keys(key, pair), _scales(pair, key, drop, rescale)
@@ -84,8 +85,9 @@ def dare_ties(
         average: see ``consensus``.
 
     Departures: the average is over those elected that were not dropped, so that its expectation is
-    above the members'; PEFT (``election="unweighted_mass", average="count"``) and mergekit
-    (``rescale="l1"``, there only if asked for) do the same.
+    above the members'; PEFT (``election="unweighted_mass", average="count"``) does the same.
+    mergekit's is ``rescale="l1", election="mass_or_positive", average="sum"``: by default it
+    rescales and does not normalize.
     """
     check_share("dare_ties: drop", drop, below_one=True)
     keys, scales = row_keys(key, pair), _scales(pair, key, drop, rescale)

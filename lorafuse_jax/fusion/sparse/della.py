@@ -46,15 +46,18 @@ def della(
         drop: mean probability, in [0, 1).
         window: the paper's epsilon; ``drop -+ window / 2`` must be in [0, 1).
         factor: the paper's lambda.
-        rescale: ``l1``: to the l1 norm of each delta, as mergekit does if asked to rescale.
+        rescale: by ``1 / (1 - p_j)``, or with ``l1`` to the l1 norm of each delta, as mergekit
+            does by default.
         election: see ``consensus``.
         average: see ``consensus``.
 
     Raises:
         UserError: probabilities outside of [0, 1).
 
-    Departures: none; the election follows the paper's default (sum of the kept). mergekit's
-    epsilon is half of ``window``.
+    Departures: the step between ranks is ``window / (I - 1)``, as in the authors' code, so that
+    both ends of the window are reached. mergekit's is
+    ``rescale="l1", election="mass_or_positive"`` for weights with sum 1; its epsilon is half of
+    ``window``.
     """
     _check_window(drop, window)
     by_output = LoraPair(pair.lora_b.mT, pair.lora_a.mT)  # a row is one output with its inputs

@@ -24,7 +24,7 @@ def magnitude_pruning(
     Args:
         pair: one module of one layer, leaves [S, I, R] and [S, R, O].
         weights: one a member.
-        density: share of each member's entries that is kept, in [0, 1].
+        density: share of each member's entries that is kept, in [0, 1], at least one entry.
 
     Departures: PEFT prunes the factors, or with ``_svd`` the deltas, as here.
     """

@@ -25,7 +25,9 @@ def sce(pair: LoraPair, *, weights: Float[Array, " S"], density: Real = 1.0) -> 
         density: share of the selected, in [0, 1]; 1 selects all, also where members agree.
 
     Departures: coefficients of a module of a layer, as the paper's of a matrix. mergekit's sign
-    where the sum is exactly zero is positive; ours leaves zero.
+    where the sum is exactly zero is positive; ours leaves zero. mergekit takes equal coefficients
+    where the members' mean squares sum to less than 1e-6, which deltas of adapters easily do; ours
+    do not depend on the scale.
     """
     check_share("sce: density", density)
     selected = _selection(pair, density)

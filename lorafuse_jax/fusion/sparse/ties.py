@@ -29,22 +29,23 @@ def ties(
     """Keep each member's largest entries, elect a sign by mass, average those who have it.
 
     ``factor * sum(w) * sum_kept w_s x_s / sum_kept w_s`` with ``x_s = delta_s`` where
-    ``|delta_s|`` is among its ``density * I * O`` largest, else 0, and kept the members with the
-    sign of ``sum_s w_s x_s``.
+    ``|delta_s|`` is among its ``density * I * O`` largest, else 0, and kept the members whose
+    ``w_s x_s`` has the sign of ``sum_s w_s x_s``.
 
     Args:
         pair: one module of one layer, leaves [S, I, R] and [S, R, O].
         weights: one a member.
-        density: share of each member's entries that is kept, in [0, 1].
+        density: share of each member's entries that is kept, in [0, 1], at least one entry.
         factor: the paper's lambda.
         election: see ``consensus``.
         average: see ``consensus``.
 
     Departures: the paper trims over the whole model, this over one module of one layer, as PEFT
-    and mergekit do; it has no weights. PEFT's ``ties`` is ``election="unweighted_mass",
-    average="count"``, its ``majority_sign_method="frequency"`` is ``election="count"``. mergekit's
-    is ours for weights with sum 1, with ``average="sum"`` for its ``normalize=False``, but takes
-    the positive sign where masses cancel exactly.
+    and mergekit do; it has no weights. Where masses cancel exactly nobody is elected; the authors'
+    code then takes the sign that most entries have. PEFT's ``ties`` is
+    ``election="unweighted_mass", average="count"``, its ``majority_sign_method="frequency"`` is
+    ``election="count"``. mergekit's is ``election="mass_or_positive"`` for weights with sum 1, and
+    with ``average="sum"`` its ``normalize=False`` for any.
     """
     check_share("ties: density", density)
     thresholds = density_thresholds(pair, density)[:, None]

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from mergekit import sparsify
+from mergekit.merge_methods.api import merge_tensors
+from peft.utils import merge_utils
 
 from lorafuse_jax.fusion.linear.mean import mean
 from lorafuse_jax.fusion.sparse.dare import dare, dare_ties
@@ -15,7 +17,14 @@ from lorafuse_jax.fusion.sparse.della import della, keep_probabilities
 from lorafuse_jax.fusion.sparse.parameter_selection import parameter_selection
 from lorafuse_jax.fusion.sparse.ties import ties
 from lorafuse_jax.types import UserError
-from tests.fusion.members import assert_same, dense, members_of, random_members, random_weights
+from tests.fusion.members import (
+    assert_same,
+    by_layer,
+    dense,
+    members_of,
+    random_members,
+    random_weights,
+)
 from tests.references import sparse as reference
 
 FLOAT32 = 1e-5
@@ -45,13 +54,19 @@ def assert_expectation(samples, expected):
 
 @pytest.mark.parametrize(
     ("op", "settings"),
-    [(dare, {"drop": 0.3}), (dare, {"drop": 0.8}), (parameter_selection, {})],
-    ids=["dare 0.3", "dare 0.8", "parameter_selection"],
+    [
+        (dare, {"drop": 0.3}),
+        (dare, {"drop": 0.8}),
+        (parameter_selection, {}),
+        (parameter_selection, {"weights": [0.7, -0.5, 0.6]}),
+    ],
+    ids=["dare 0.3", "dare 0.8", "parameter_selection", "parameter_selection, negative weight"],
 )
 def test_dropping_is_the_mean_in_expectation(op, settings, rng):
-    stacked, weights = random_members(rng), random_weights(rng)
-    samples = draws(op, stacked, weights=weights, **settings)
-    assert_expectation(samples, dense(mean(stacked, weights=weights))[MODULE])
+    stacked = random_members(rng)
+    settings = {"weights": random_weights(rng)} | settings
+    samples = draws(op, stacked, **settings)
+    assert_expectation(samples, dense(mean(stacked, weights=settings["weights"]))[MODULE])
 
 
 def test_della_of_one_member_is_that_member_in_expectation(rng):
@@ -110,6 +125,73 @@ def test_dare_ties_elects_among_what_was_not_dropped(settings, rng):
     assert_same(fused, {MODULE: np.stack(expected)}, 1e-4)
 
 
+@pytest.fixture
+def same_masks(monkeypatch):
+    """Torch draws what ``op`` drew with ``KEY``, one layer and member after the other."""
+
+    def force(op, stacked, orient=lambda matrix: matrix, **settings):
+        alone = jax.jit(jax.vmap(lambda w: op(stacked, weights=w, key=KEY, **settings)))
+        kept = np.asarray(alone(jnp.eye(3))[MODULE].delta) != 0  # [S, L, I, O]
+        masks = iter([orient(kept[s, layer]) for layer in range(2) for s in range(3)])
+
+        def bernoulli(chances):
+            return torch.tensor(np.ascontiguousarray(next(masks)), dtype=chances.dtype)
+
+        monkeypatch.setattr(torch, "bernoulli", bernoulli)
+
+    return force
+
+
+@pytest.mark.parametrize(
+    ("op", "theirs", "settings"),
+    [
+        (dare, merge_utils.dare_linear, {}),
+        (dare_ties, merge_utils.dare_ties, {"election": "unweighted_mass", "average": "count"}),
+        (
+            dare_ties,
+            partial(merge_utils.dare_ties, majority_sign_method="frequency"),
+            {"election": "count", "average": "count"},
+        ),
+    ],
+    ids=["dare_linear", "dare_ties total", "dare_ties frequency"],
+)
+def test_dare_equals_peft_on_the_same_masks(op, theirs, settings, same_masks, rng):
+    stacked, weights = random_members(rng), random_weights(rng)
+    fused = op(stacked, weights=weights, key=KEY, drop=0.3, **settings)
+    same_masks(dare, stacked, drop=0.3)
+    shares = torch.tensor(np.asarray(weights, np.float64))
+    expected = by_layer(
+        stacked, lambda taus: theirs(list(map(torch.tensor, taus)), shares, 0.7).numpy()
+    )
+    assert_same(fused, expected, FLOAT32)
+
+
+@pytest.mark.parametrize(
+    ("op", "method", "settings", "parameters"),
+    [
+        (dare, "dare_linear", {}, {}),
+        (dare_ties, "dare_ties", {"average": "sum"}, {}),
+        (della, "della", {"window": 0.3, "factor": 0.8}, {"epsilon": 0.15, "lambda": 0.8}),
+    ],
+    ids=["dare_linear", "dare_ties", "della"],
+)
+def test_dropping_equals_mergekit_on_the_same_masks(
+    op, method, settings, parameters, same_masks, rng
+):
+    """Its defaults rescale to the l1 norm. Its matrices are [O, I]."""
+    stacked, weights = random_members(rng), random_weights(rng)
+    fused = op(stacked, weights=weights, key=KEY, drop=0.3, rescale="l1", **settings)
+    window = {"window": 0.3} if op is della else {}
+    same_masks(op, stacked, orient=np.transpose, drop=0.3, **window)
+    own = {"weight": [float(w) for w in weights], "density": 0.7}
+
+    def theirs(taus):
+        tensors = [torch.tensor(tau.T.copy()) for tau in (np.zeros_like(taus[0]), *taus)]
+        return merge_tensors(tensors, method, parameters=own | parameters, base_index=0).numpy().T
+
+    assert_same(fused, by_layer(stacked, theirs), FLOAT32)
+
+
 def test_della_keeps_by_rank_among_the_inputs_of_an_output(rng):
     stacked = random_members(rng, layers=1)
     samples = draws(della, stacked, weights=ALONE, drop=0.4, window=0.6)
@@ -149,12 +231,10 @@ def test_parameter_selection_draws_again_what_a_member_left_untouched():
 
 
 def test_parameter_selection_counts_small_entries_as_untouched():
-    stacked = members_of([[0.1, 1, 5, 6]], [[2, 2, 2, 2]])
-    fuse = lambda k: parameter_selection(stacked, key=k, resamples=40, untouched=0.3)  # noqa: E731
-    entries = np.asarray(jax.jit(jax.vmap(fuse))(jax.random.split(KEY, 50))["layers/m"].delta)
-    first = entries[:, 0, 0]
-    assert not (first[:, :2] == 0.1).any()  # 0.1 and 1 are below, and all of the second at, 0.3
-    assert (first[:, 2:] != 2).any()
+    """Of each member's entries 0.1 is below its quantile and 1 at it: both are drawn again."""
+    stacked = members_of([[0.1, 1, 5, 6]], [[5, 6, 0.1, 1]])
+    fused = parameter_selection(stacked, key=KEY, resamples=40, untouched=0.3)
+    np.testing.assert_allclose(dense(fused)["layers/m"][0], [[5, 6, 5, 6]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def hand(fused):
         ({"average": "sum"}, [[10 / 3, 5 / 3, 0], [-1, 0, -5 / 3]]),
         ({"average": "count"}, [[5 / 3, 5 / 3, 0], [-1, 0, -5 / 3]]),
         ({"election": "count"}, [[5, 5, 0], [-3, 6, 3]]),
+        ({"election": "mass_or_positive"}, [[5, 5, 0], [-3, 6, -5]]),
     ],
     ids=str,
 )
@@ -137,11 +138,24 @@ def by_mergekit(stacked, weights, method, **parameters):
 
 
 @pytest.mark.parametrize(("normalize", "average"), [(True, "weights"), (False, "sum")])
-def test_ties_equals_mergekit(normalize, average, rng):
-    stacked, weights = random_members(rng), random_weights(rng)
+@pytest.mark.parametrize("weights", [[0.2, 0.5, 0.3], [0.9, -0.4, 0.5], [1.0, 0.0, 0.0]], ids=str)
+def test_ties_equals_mergekit(weights, normalize, average, rng):
+    """A member of negative weight votes for the other sign."""
+    stacked = random_members(rng)
     theirs = by_mergekit(stacked, weights, "ties", density=0.3, normalize=normalize)
     fused = ties(stacked, weights=weights, density=0.3, average=average)
     assert_same(fused, theirs, FLOAT32)
+
+
+def test_ties_equals_mergekit_where_masses_cancel(rng):
+    """Small integers cancel often, and nothing is trimmed, as trimming would have to break ties."""
+    stacked = members_of(*rng.integers(-2, 3, size=(4, 8, 9)))
+    weights = [0.25] * 4
+    settings = {"weights": weights, "density": 1.0}
+    theirs = by_mergekit(stacked, weights, "ties", density=1.0)
+    assert_same(ties(stacked, election="mass_or_positive", **settings), theirs, FLOAT32)
+    differs = hand(ties(stacked, **settings)) != hand(ties(stacked, election="count", **settings))
+    assert differs.any()
 
 
 def test_breadcrumbs_equals_mergekit(rng):
