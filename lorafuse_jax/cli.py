@@ -1,4 +1,4 @@
-"""The command line: ``lorafuse fetch | train | fuse | export | evaluate | report | demo``."""
+"""The command line: ``lorafuse train | fuse | inspect | export | evaluate`` and others."""
 
 import sys
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from lorafuse_jax.workflow.evaluate import evaluate
 from lorafuse_jax.workflow.export import export
 from lorafuse_jax.workflow.fuse import FuseRequest, fuse, fuse_run
 from lorafuse_jax.workflow.inputs import resolve
+from lorafuse_jax.workflow.inspect import inspect
 from lorafuse_jax.workflow.members import is_run, members_of
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.report import report
@@ -140,6 +141,29 @@ class Fuse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Show how adapters relate: norms, cosines, shared directions, signs; and what fusing does.
+
+    lorafuse inspect a/ b/ c/ --out inspection/
+
+    Attributes:
+        sources: a run folder, or two or more PEFT adapters: folders or hub names.
+        operators: whose effect on the norm to show; all that need no data by default.
+        out: folder for the tables, all numbers as JSON, and a figure.
+        base: the members' base model, where their configurations name it differently.
+    """
+
+    sources: Positional[tuple[str, ...]]
+    operators: tuple[str, ...] | None = None
+    out: Path | None = None
+    base: str | None = None
+
+    def run(self) -> None:
+        """Inspect."""
+        inspect(members_of(self.sources, self.base), self.operators, self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Export:
     """Add an adapter to its base model's weights, and write a Hugging Face checkpoint.
 
@@ -227,6 +251,7 @@ Command = (
     Annotated[Fetch, tyro.conf.subcommand("fetch")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Fuse, tyro.conf.subcommand("fuse")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]

@@ -150,7 +150,7 @@ def test_base_that_does_not_do_is_refused_and_nothing_is_written(spoil, message,
 
 def test_adapter_of_another_model_is_refused(tmp_path):
     adapter = write_adapter("gpt2", tmp_path / "adapter")
-    with pytest.raises(UserError, match="says fan_in_fan_out, but .* is a llama model"):
+    with pytest.raises(UserError, match=r"says fan_in_fan_out, but .* is a llama model"):
         export(write_base("llama", tmp_path / "base"), adapter, tmp_path / "out")
 
 

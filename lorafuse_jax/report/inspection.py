@@ -1,0 +1,186 @@
+"""How adapters relate, as tables and as a figure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.box import SIMPLE
+from rich.table import Table
+
+from lorafuse_jax.report.figure import COLOURS, LABEL
+
+HEADINGS = (
+    "module",
+    "norm",
+    "cosine",
+    "overlap in",
+    "out",
+    "same sign %",
+    "robust %",
+    "conflicting %",
+    "quiet %",
+)
+CAPTION = (
+    "Means over layers and members. Cosine: of two members' deltas as vectors. Overlap: the share "
+    "of one member's fan-in (out) space that lies in another's. Same sign: of two members' "
+    "entries, 50 % by chance. Robust: entries that members are large in (top 10 %) with one sign; "
+    "conflicting: with both; quiet: the others. The last row weighs modules by their entries, and "
+    "its norm is of the whole adapter."
+)
+
+
+@dataclass(frozen=True)
+class ModuleLine:
+    """One row of the table: a module's means, or the whole adapter's."""
+
+    name: str
+    norm: float
+    cosine: float
+    overlap_in: float
+    overlap_out: float
+    same_sign: float
+    robust: float
+    conflicting: float
+    quiet: float
+
+    def cells(self) -> tuple[str, ...]:
+        """As text."""
+        shares = (self.same_sign, self.robust, self.conflicting, self.quiet)
+        return (
+            self.name,
+            f"{self.norm:.3g}",
+            f"{self.cosine:.3f}",
+            f"{self.overlap_in:.3f}",
+            f"{self.overlap_out:.3f}",
+            *(f"{100 * share:.1f}" for share in shares),
+        )
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All that ``lorafuse inspect`` has to tell.
+
+    Attributes:
+        members: short names.
+        lines: a line a module; the last is the whole adapter.
+        cosines: of whole adapters, [S, S].
+        norms: of whole adapters, [S].
+        by_layer: module -> mean cosine of the pairs in each layer.
+        norm_after: operator -> norm of its result over the mean norm of the members.
+    """
+
+    members: tuple[str, ...]
+    lines: tuple[ModuleLine, ...]
+    cosines: np.ndarray
+    norms: np.ndarray
+    by_layer: Mapping[str, np.ndarray]
+    norm_after: Mapping[str, float]
+
+
+def terminal_tables(found: Inspection) -> list[Table]:
+    """For the terminal."""
+    tables = []
+    for title, headings, rows in _tables(found):
+        table = Table(box=SIMPLE, title=title, title_justify="left", title_style="bold")
+        for number, heading in enumerate(headings):
+            table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row, style="bold" if row[0] == "all" else None)
+        tables.append(table)
+    return tables
+
+
+def markdown(found: Inspection) -> str:
+    """The same tables in Markdown."""
+    parts = []
+    for title, headings, rows in _tables(found):
+        rule = ["---", *["---:"] * (len(headings) - 1)]
+        lines = [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
+        parts.append(f"## {title}\n\n" + "\n".join(lines))
+    return "\n\n".join([*parts[:1], CAPTION, *parts[1:]]) + "\n"
+
+
+def figure(found: Inspection) -> Figure:
+    """Mean cosine by module and layer, cosines of whole members, and norms after fusion."""
+    rows = len(found.by_layer)
+    operators = sorted(found.norm_after, key=lambda name: found.norm_after[name])
+    height = 1.6 + 0.28 * max(rows, 4) + 0.26 * max(len(operators), len(found.members))
+    drawn = Figure(figsize=(11, height), layout="constrained")
+    top, bottom = drawn.subfigures(2, 1, height_ratios=(max(rows, 4), max(len(operators), 6)))
+    layers = max(len(values) for values in found.by_layer.values())
+    grid = np.full((rows, layers), np.nan)
+    for number, values in enumerate(found.by_layer.values()):
+        grid[number, : len(values)] = values
+    axes = top.subplots()
+    limit = max(0.05, float(np.nanmax(np.abs(grid))))
+    shades = axes.imshow(grid, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
+    axes.set_yticks(range(rows), [_short(module) for module in found.by_layer])
+    axes.set_xlabel("layer")
+    axes.set_title("mean cosine of two members' deltas", loc="left", fontsize=11, color=LABEL)
+    drawn.colorbar(shades, ax=axes, pad=0.01)
+    left, right = bottom.subplots(1, 2, width_ratios=(1, 1.5))
+    _cosine_panel(left, found)
+    _norm_panel(right, found, operators)
+    return drawn
+
+
+def summary_line(found: Inspection) -> str:
+    """One sentence that says what matters."""
+    whole = found.lines[-1]
+    size = len(found.members)
+    expected = ((1 + (size - 1) * whole.cosine) / size) ** 0.5
+    return (
+        f"{size} members with a mean cosine of {whole.cosine:.3f}: their plain mean keeps "
+        f"about {expected:.0%} of one member's norm."
+    )
+
+
+def _tables(found: Inspection) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+    cosines = [
+        (name, f"{found.norms[i]:.3g}", *(f"{value:.3f}" for value in found.cosines[i]))
+        for i, name in enumerate(found.members)
+    ]
+    tables = [
+        ("modules", HEADINGS, [line.cells() for line in found.lines]),
+        ("members: norm and cosines", ("member", "norm", *found.members), cosines),
+    ]
+    if found.norm_after:
+        rows = [(name, f"{value:.2f}") for name, value in found.norm_after.items()]
+        tables.append(("norm after fusion, of a member's", ("operator", "norm"), rows))
+    return tables
+
+
+def _cosine_panel(axes, found: Inspection) -> None:
+    size = len(found.members)
+    values = np.where(np.eye(size, dtype=bool), np.nan, found.cosines)
+    limit = max(0.05, float(np.nanmax(np.abs(values))) if size > 1 else 1.0)
+    axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    for i, j in combinations(range(size), 2):
+        shade = "white" if abs(values[i, j]) > 0.6 * limit else LABEL
+        for x, y in ((i, j), (j, i)):
+            axes.text(x, y, f"{values[i, j]:.2f}", ha="center", va="center", color=shade)
+    axes.set_xticks(range(size), found.members, rotation=30, ha="right")
+    axes.set_yticks(range(size), found.members)
+    axes.set_title("cosines of whole members", loc="left", fontsize=11, color=LABEL)
+
+
+def _norm_panel(axes, found: Inspection, operators: Sequence[str]) -> None:
+    if not operators:
+        axes.set_axis_off()
+        return
+    values = [found.norm_after[name] for name in operators]
+    axes.barh(range(len(operators)), values, color=COLOURS["fused"], height=0.6)
+    axes.axvline(1, color=LABEL, lw=1, ls=":")
+    for number, value in enumerate(values):
+        axes.text(value, number, f" {value:.2f}", va="center", fontsize=9, color=LABEL)
+    axes.set_yticks(range(len(operators)), operators)
+    axes.set_xlim(0, 1.15 * max(*values, 1))
+    axes.set_title("norm after fusion (dotted: a member's)", loc="left", fontsize=11, color=LABEL)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _short(module: str) -> str:
+    return module.removeprefix("layers/").replace("/*/", "/")
