@@ -5,16 +5,25 @@ the pool of threads that wait for it, and several batches at once wait for ever:
 modules fused on two CPU cores, and fixed in jaxlib 0.11.2 by no longer doing so.
 """
 
+import os
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lorafuse_jax.types import DenseDelta, LoraPair
 
+# LAPACK comes from SciPy's OpenBLAS, whose threads and XLA's get in each other's way: on two cores
+# the SVD of a 4096 x 4096 update of rank 512 takes 10 s with them and 0.4 s without. OpenBLAS reads
+# this when SciPy loads it, which importing jax does not do yet; who sets it otherwise is heard.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 EXACT_UP_TO = 256
 """The smaller side of a dense matrix up to which it has an exact SVD."""
 OVERSAMPLING = 16
 POWER_ITERATIONS = 2
+WIDE = 128
+"""Columns from which on a QR is done in one piece."""
 
 
 def truncate(update: LoraPair | DenseDelta, rank: int) -> LoraPair:
@@ -89,6 +98,20 @@ def core_svd(pair: LoraPair) -> tuple[Float[Array, "I K"], Float[Array, " K"], F
     return left @ u, s, vt @ right.mT
 
 
+def leading_vectors(matrix: Float[Array, "rows columns"], count: int) -> Float[Array, "rows K"]:
+    """The leading left singular vectors of a small matrix, K = min(rows, count).
+
+    From its Gram matrix, at half the price of an SVD; those of singular values below about 1e-3 of
+    the largest are orthonormal, but no more than that.
+    """
+    return _eigenvectors(matrix @ matrix.T)[:, ::-1][:, :count]
+
+
+@jax.custom_batching.sequential_vmap
+def _eigenvectors(symmetric: Float[Array, "rows rows"]) -> Float[Array, "rows rows"]:
+    return jnp.linalg.eigh(symmetric)[1]
+
+
 @jax.custom_batching.sequential_vmap
 def thin_svd(
     matrix: Float[Array, "I O"],
@@ -103,13 +126,12 @@ def tall_qr(
 ) -> tuple[Float[Array, "rows K"], Float[Array, "K columns"]]:
     """The reduced QR of a tall matrix, in blocks of rows (TSQR, arXiv:0808.2664).
 
-    As exact as ``jnp.linalg.qr``, which does the blocks. They are small enough for OpenBLAS to stay
-    on one thread: its threads and those of XLA get in each other's way, and on two CPU cores a
-    576 x 24 matrix takes 140 ms in one piece and 1 ms in blocks.
+    As exact as ``jnp.linalg.qr``, which does the blocks. Narrow ones fit the cache; of a wide matrix
+    the blocks would only be more work.
     """
     rows, columns = matrix.shape
     height = 4 * columns
-    if rows <= height:
+    if rows <= height or columns >= WIDE:
         return _small_qr(matrix)
     count = -(-rows // height)
     filled = jnp.pad(matrix, ((0, count * height - rows), (0, 0)))  # rows of zeros change nothing

@@ -47,6 +47,8 @@ class Operator:
         identity_for_one: a single member comes back, at default settings.
         basis_invariant: ``A Q, Q^-1 B`` gives what ``A, B`` does. False only for operators on
             factors, which are here for comparison.
+        sign_equivariant: members with some rows or columns of the other sign give the result with
+            those rows or columns of the other sign, as singular vectors have no sign of their own.
         homogeneous: the result scales with the sum of the weights.
         layerwise: a layer's result depends on that layer alone, at default settings.
         transforms: applied to the result, left to right.
@@ -64,6 +66,7 @@ class Operator:
     permutation_invariant: bool = True
     identity_for_one: bool = True
     basis_invariant: bool = True
+    sign_equivariant: bool = True
     homogeneous: bool = True
     layerwise: bool = True
     transforms: tuple[Callable[[Adapter], Adapter], ...] = ()

@@ -138,6 +138,22 @@ def test_operator_is_invariant_under_a_change_of_basis_inside_the_rank(op, rng):
     assert_same(compiled(op)(turned, weights), compiled(op)(stacked, weights), 10 * FLOAT32)
 
 
+@declaring("sign_equivariant")
+def test_operator_follows_a_change_of_sign_of_rows_and_columns(op, rng):
+    stacked = members_for(op, rng)
+    weights = weights_for(stacked, rng)
+    rows, columns = (jnp.asarray(rng.choice([-1.0, 1.0], n), jnp.float32) for n in (9, 12))
+    if op.statistic is not None and "Gram" in op.statistic:
+        rows = jnp.ones(9)  # its inputs would change sign too
+    flipped = {
+        module: LoraPair(rows[:, None] * pair.lora_a, pair.lora_b * columns)
+        for module, pair in stacked.items()
+    }
+    expected = dense(compiled(op)(stacked, weights))
+    expected = {m: np.asarray(rows)[:, None] * d * np.asarray(columns) for m, d in expected.items()}
+    assert_same(compiled(op)(flipped, weights), expected, 10 * FLOAT32)
+
+
 @declaring("homogeneous")
 def test_operator_scales_with_the_sum_of_weights(op, rng):
     stacked = members_for(op, rng)

@@ -39,8 +39,10 @@ def aligned(taus):
     return u, s, [block.T for block in np.hsplit(vt, len(taus))]
 
 
-def knots(taus, fuse):
+def knots(taus, fuse, scaled=False):
     u, s, vs = aligned(taus)
+    if scaled:
+        return u @ fuse([v @ np.diag(s) for v in vs]).T
     return u @ np.diag(s) @ fuse(vs).T
 
 
@@ -60,6 +62,20 @@ def in_core(taus, fuse, size=None, factors=None):
         u = thin_svd(np.hstack([b for _, b in factors]))[0]
         v = thin_svd(np.vstack([a for a, _ in factors]))[2].T
     u, v = u[:, :size], v[:, :size]
+    return u @ fuse([u.T @ tau @ v for tau in taus]) @ v.T
+
+
+def compressed(taus, fuse, size, beta, iterations):
+    """Tucker-2 by alternating singular vectors, of members whose norms beta evens out."""
+    norms = [np.linalg.norm(tau) for tau in taus]
+    even = [
+        (beta * n + (1 - beta) * sum(norms) / len(norms)) * tau / n
+        for n, tau in zip(norms, taus, strict=True)
+    ]
+    u, v = thin_svd(np.hstack(even))[0][:, :size], thin_svd(np.vstack(even))[2].T[:, :size]
+    for _ in range(iterations):
+        u = thin_svd(np.hstack([tau @ v for tau in even]))[0][:, :size]
+        v = thin_svd(np.hstack([tau.T @ u for tau in even]))[0][:, :size]
     return u @ fuse([u.T @ tau @ v for tau in taus]) @ v.T
 
 

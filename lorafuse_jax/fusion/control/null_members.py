@@ -37,7 +37,7 @@ def random_members(op: Operator) -> Operator:
             drawn[module] = noise._replace(lora_b=noise.lora_b * size)
         return drawn
 
-    return _on_null_members(op, "random_members", of_same_norms)
+    return replace(_on_null_members(op, "random_members", of_same_norms), sign_equivariant=False)
 
 
 def shuffled_layers(op: Operator) -> Operator:

@@ -20,7 +20,9 @@ from lorafuse_jax.fusion.operator import operator
 from lorafuse_jax.types import Adapter, LoraPair, UserError
 
 
-@operator(source="SeedLoRA, ICLR 2025 submission 3188 (version 1)", lift="tree")
+@operator(
+    source="SeedLoRA, ICLR 2025 submission 3188 (version 1)", lift="tree", sign_equivariant=False
+)
 def distribution_matching(
     stacked: dict[str, LoraPair],
     *,

@@ -12,7 +12,10 @@ import jax.numpy as jnp
 from jax.scipy.linalg import block_diag
 from jaxtyping import Array, Float
 
-from lorafuse_jax.adapter_spectral import tall_qr, thin_svd
+from lorafuse_jax.adapter import pair_inner
+from lorafuse_jax.adapter_spectral import leading_vectors, tall_qr, thin_svd
+from lorafuse_jax.fusion.hyperparameters import Real
+from lorafuse_jax.fusion.moments import ratio, root
 from lorafuse_jax.types import LoraPair
 
 
@@ -66,6 +69,41 @@ def shared_bases(
     right = stacked_svd(given).basis
     left = stacked_svd(LoraPair(given.lora_b.mT, given.lora_a.mT)).basis
     return left.T, right
+
+
+def closest_bases(
+    pair: LoraPair, size: int, beta: Real, iterations: int
+) -> tuple[Float[Array, "I J"], Float[Array, "K O"]]:
+    """Orthonormal bases of ``size`` directions that keep the most of all members at once.
+
+    Alternating least squares (HOOI, Tucker-2) in the members' core: each side is the leading
+    singular vectors of the concatenated deltas, projected to the other side's basis. What is kept
+    never falls. They depend on the deltas alone, and are singular vectors, not just any basis.
+
+    Args:
+        pair: one module of one layer, leaves [S, I, R] and [S, R, O].
+        size: directions on either side; fewer come out where there are fewer.
+        beta: 1 takes the members as they are, 0 all at their mean norm.
+        iterations: alternations, from the leading directions of ``shared_bases``.
+    """
+    given = jax.lax.stop_gradient(pair)
+    norms = root(jax.vmap(lambda one: pair_inner(one, one))(given))
+    factors = ratio(beta * norms + (1 - beta) * norms.mean(), norms)
+    given = jax.lax.stop_gradient(given._replace(lora_b=given.lora_b * factors[:, None, None]))
+    left, right = shared_bases(given)
+    a, b = left.T @ given.lora_a, given.lora_b @ right.T
+    u, v = jnp.eye(a.shape[1])[:, :size], jnp.eye(b.shape[2])[:, :size]
+
+    def alternate(
+        bases: tuple[Float[Array, "J r"], Float[Array, "K q"]], _: None
+    ) -> tuple[tuple[Float[Array, "J r"], Float[Array, "K q"]], None]:
+        u, v = bases
+        u = leading_vectors(concatenated(a @ (b @ v)), u.shape[1])
+        v = leading_vectors(concatenated(b.mT @ (a.mT @ u)), v.shape[1])
+        return (u, v), None
+
+    (u, v), _ = jax.lax.scan(alternate, (u, v), length=iterations)
+    return left @ u, v.T @ right
 
 
 def polar_factor(matrix: Float[Array, "rows K"]) -> Float[Array, "rows K"]:
