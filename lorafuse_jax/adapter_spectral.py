@@ -126,8 +126,8 @@ def tall_qr(
 ) -> tuple[Float[Array, "rows K"], Float[Array, "K columns"]]:
     """The reduced QR of a tall matrix, in blocks of rows (TSQR, arXiv:0808.2664).
 
-    As exact as ``jnp.linalg.qr``, which does the blocks. Narrow ones fit the cache; of a wide matrix
-    the blocks would only be more work.
+    As exact as ``jnp.linalg.qr``, which does the blocks. Those of a narrow matrix fit the cache; of
+    a wide one they would only be more work.
     """
     rows, columns = matrix.shape
     height = 4 * columns

@@ -81,8 +81,8 @@ def norm_after(op: Operator, stacked: Adapter, key: Key[Array, ""]) -> Float[Arr
         stacked: leaves [S, L, ...].
         key: for a stochastic operator.
     """
-    extra = {"key": key} if op.stochastic else {}
-    length = norm(compose(op, _only_the_norm)(stacked, **extra))
+    measured = compose(op, _only_the_norm)
+    length = norm(measured(stacked, key=key if op.stochastic else None))
     members = num_members(stacked)
     return length / (sum(norm(take(stacked, k)) for k in range(members)) / members)
 

@@ -108,7 +108,8 @@ def figure(found: Inspection) -> Figure:
     operators = sorted(found.norm_after, key=lambda name: found.norm_after[name])
     height = 1.6 + 0.28 * max(rows, 4) + 0.26 * max(len(operators), len(found.members))
     drawn = Figure(figsize=(11, height), layout="constrained")
-    top, bottom = drawn.subfigures(2, 1, height_ratios=(max(rows, 4), max(len(operators), 6)))
+    ratios = (max(rows, 4), max(len(operators), 6))
+    top, bottom = np.ravel(np.array(drawn.subfigures(2, 1, height_ratios=ratios), dtype=object))
     layers = max(len(values) for values in found.by_layer.values())
     grid = np.full((rows, layers), np.nan)
     for number, values in enumerate(found.by_layer.values()):
@@ -137,17 +138,17 @@ def summary_line(found: Inspection) -> str:
     )
 
 
-def _tables(found: Inspection) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+def _tables(found: Inspection) -> list[tuple[str, Sequence[str], Sequence[tuple[str, ...]]]]:
     cosines = [
         (name, f"{found.norms[i]:.3g}", *(f"{value:.3f}" for value in found.cosines[i]))
         for i, name in enumerate(found.members)
     ]
-    tables = [
+    tables: list[tuple[str, Sequence[str], Sequence[tuple[str, ...]]]] = [
         ("modules", HEADINGS, [line.cells() for line in found.lines]),
         ("members: norm and cosines", ("member", "norm", *found.members), cosines),
     ]
     if found.norm_after:
-        rows = [(name, f"{value:.2f}") for name, value in found.norm_after.items()]
+        rows: list[tuple[str, ...]] = [(k, f"{v:.2f}") for k, v in found.norm_after.items()]
         tables.append(("norm after fusion, of a member's", ("operator", "norm"), rows))
     return tables
 
