@@ -148,7 +148,7 @@ class Inspect:
 
     Attributes:
         sources: a run folder, or two or more PEFT adapters: folders or hub names.
-        operators: whose effect on the norm to show; all that need no data by default.
+        operators: whose effect on the norm to show, or all; one of every kind by default.
         out: folder for the tables, all numbers as JSON, and a figure.
         base: the members' base model, where their configurations name it differently.
     """

@@ -16,6 +16,7 @@ import sys
 import time
 from functools import partial
 from statistics import median
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,19 +33,19 @@ SHAPES = {f"self_attn/{name}": (4096, 4096) for name in ("q_proj", "k_proj", "v_
 SHAPES |= {"mlp/gate_proj": (4096, 11008), "mlp/up_proj": (4096, 11008)}
 SHAPES |= {"mlp/down_proj": (11008, 4096)}
 PEAK = """
-import resource, sys, jax
-from functools import partial
+import re, sys, jax
 sys.path.insert(0, {here!r})
 from fusion import fused_by, members
-name, members_count, rank, shape = {name!r}, {members}, {rank}, {shape}
-small = members(members_count, rank, (64, 64))
-stacked = members(members_count, rank, shape)
-fuse = fused_by(name, rank)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+stacked = members({members}, {rank}, {shape})
+fuse = fused_by({name!r}, {rank}).lower(stacked).compile()
+def memory(kind):
+    return 1024 * int(re.search(kind + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+open("/proc/self/clear_refs", "w").write("5")
+before = memory("VmRSS")
 jax.block_until_ready(fuse(stacked))
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * 1024 / (4 * shape[0] * shape[1]))
+print((memory("VmHWM") - before) / (4 * {shape}[0] * {shape}[1]))
 """
+"""Linux: the highest resident memory while it runs, above what members and program take."""
 
 
 def members(count: int, rank: int, shape: tuple[int, int], layers: int = 1, seed: int = 0) -> dict:
@@ -86,13 +87,13 @@ class Peft:
         pair = stacked["layers/m"]
         count, _, fan_in, rank = pair.lora_a.shape
         self.torch, self.names = torch, [str(k) for k in range(count)]
-        holder = torch.nn.Module()
+        holder: Any = torch.nn.Module()
         holder.m = torch.nn.Linear(fan_in, pair.lora_b.shape[-1], bias=False)
         config = LoraConfig(r=rank, lora_alpha=rank, target_modules=["m"])
-        self.model = get_peft_model(holder, config, adapter_name="0")
+        self.model: Any = get_peft_model(holder, config, adapter_name="0")
         for name in self.names[1:]:
             self.model.add_adapter(name, config)
-        self.layer = self.model.base_model.model.m
+        self.layer = holder.m  # which get_peft_model has put its own layer into
         for k, name in enumerate(self.names):
             a, b = (np.array(leaf[k, 0].T) for leaf in pair)
             self.layer.lora_A[name].weight.data = torch.tensor(a)
@@ -120,10 +121,11 @@ def against_peft(size: int, turns: int) -> dict:
     peft = Peft(stacked)
     kinds = {"svd": {}, "ties_svd": {"density": 0.2}}
     times: dict[str, list[float]] = {name: [] for name in (*ours, *kinds)}
-    for turn in range(turns):
+    error = float("nan")
+    for _ in range(turns):
         for kind, settings in kinds.items():
             times[kind].append(seconds(lambda k=kind, s=settings: peft.fuse(k, **s)))
-            if turn == 0 and kind == "svd":
+            if kind == "svd":
                 error = _error(ours["svd"](stacked), peft.delta())
             for name, fuse in ours.items():
                 times[name].append(seconds(lambda f=fuse: f(stacked)))
@@ -148,7 +150,8 @@ def against_peft(size: int, turns: int) -> dict:
 def exactness(size: int) -> dict:
     """Core operators against dense double precision."""
     stacked = members(3, 8, (size, size))
-    taus = [np.float64(a[0]) @ np.float64(b[0]) for a, b in zip(*stacked["layers/m"], strict=True)]
+    a, b = (np.asarray(leaf[:, 0], np.float64) for leaf in stacked["layers/m"])
+    taus = list(a @ b)
     mean = sum(taus) / 3
     u, s, vt = np.linalg.svd(mean)
     svds = [np.linalg.svd(tau) for tau in taus]
@@ -157,7 +160,7 @@ def exactness(size: int) -> dict:
         for xs in zip(*[(a, c.T) for a, _, c in svds], strict=True)
     )
     polar = lambda m: (lambda p, _, q: p @ q)(*np.linalg.svd(m, full_matrices=False))  # noqa: E731
-    dense = {
+    dense: dict[str, Any] = {
         "svd": u[:, :8] * s[:8] @ vt[:8],
         "core_space:mean": mean,
         "iso": s[:24].mean() * u[:, :24] @ vt[:24],
@@ -184,9 +187,8 @@ def low_rank_error(size: int) -> dict:
             kept / float(np.linalg.norm(best)),
             float(np.linalg.norm(best[:8])) / float(np.linalg.norm(best)),
         ]
-        print(
-            f"{name}: rank 8 keeps {shares[name][0]:.4f} of the norm, the exact SVD {shares[name][1]:.4f}"
-        )
+        ours, exact = shares[name]
+        print(f"{name}: rank 8 keeps {ours:.4f} of the norm, the exact SVD {exact:.4f}")
     return {"kept_share_ours_and_exact": shares}
 
 
@@ -226,7 +228,7 @@ def _counted(shapes: dict) -> dict:
 
 def _error(fused: dict, wanted: np.ndarray) -> float:
     update = fused["layers/m"]
-    found = np.float64(update.lora_a[0]) @ np.float64(update.lora_b[0])
+    found = np.asarray(update.lora_a[0], np.float64) @ np.asarray(update.lora_b[0], np.float64)
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 

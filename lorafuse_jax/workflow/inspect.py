@@ -24,13 +24,29 @@ from lorafuse_jax.report.inspection import (
 from lorafuse_jax.types import LoraPair, UserError
 from lorafuse_jax.workflow.progress import console, meter
 
+USUAL_OPERATORS = (
+    "mean",
+    "svd",
+    "scaled_mean",
+    "karcher",
+    "model_stock",
+    "ties",
+    "dare_ties",
+    "seedlora",
+    "core_space:ties",
+    "tsv",
+    "iso",
+)
+"""One of every kind, and the controls; all of them would take minutes."""
+
 
 def inspect(members: Members, operators: Sequence[str] | None, out: Path | None) -> Inspection:
     """Measure, and show; with ``out`` also write tables, numbers and a figure there.
 
     Args:
         members: two or more.
-        operators: whose effect on the norm to tell; None is all that need no data.
+        operators: whose effect on the norm to tell, or ``("all",)`` that need no data; None are
+            the usual ones.
         out: folder for ``inspect.md``, ``inspect.json`` and ``inspect.png``.
 
     Raises:
@@ -41,7 +57,8 @@ def inspect(members: Members, operators: Sequence[str] | None, out: Path | None)
         raise UserError(f"{members.names[0]} is a single adapter: nothing to compare it with")
     if out is not None:
         check_free(out)
-    asked = OPERATORS.values() if operators is None else map(get_operator, operators)
+    names = USUAL_OPERATORS if operators is None else operators
+    asked = OPERATORS.values() if tuple(names) == ("all",) else map(get_operator, names)
     ops = applicable(asked, size)
     diagnostics: dict[str, Diagnostics] = {}
     effects: dict[str, float] = {}

@@ -83,3 +83,38 @@ def pome(taus, weights, member, kept, factor=1.0):
     u, s, vt = thin_svd(taus[member])
     length = np.sqrt((s**2).sum() / kept)
     return factor * sum(floats(weights)) * length * u[:, :kept] @ vt[:kept]
+
+
+def lego(factors, weights, k, reweight, steps=20):
+    """Of (a [R, I], b [O, R]) pairs: Lloyd's k-means over the units, one unit at a time."""
+    units = [
+        (w, np.concatenate([row, column]))
+        for w, (a, b) in zip(floats(weights), factors, strict=True)
+        for row, column in zip(a, b.T, strict=True)
+    ]
+    seeds = [unit for w, unit in units if w]
+    centres = [max(seeds, key=lambda unit: unit @ unit)]
+    while len(centres) < k:
+        centres.append(max(seeds, key=lambda unit: min(((unit - c) ** 2).sum() for c in centres)))
+    clusters = []
+    for _ in range(steps + 1):
+        clusters = [[] for _ in centres]
+        for w, unit in units:
+            near = min(range(k), key=lambda c: ((unit - centres[c]) ** 2).sum())
+            clusters[near].append((w, unit))
+        clusters = [[(w, unit) for w, unit in cluster if w] for cluster in clusters]
+        centres = [
+            np.average([unit for _, unit in cluster], axis=0, weights=[w for w, _ in cluster])
+            if cluster
+            else centre
+            for cluster, centre in zip(clusters, centres, strict=True)
+        ]
+    fan_in, rank = factors[0][0].shape[1], factors[0][0].shape[0]
+    total = 0
+    for cluster, centre in zip(clusters, centres, strict=True):
+        if cluster:
+            lengths = [np.linalg.norm(unit) for _, unit in cluster]
+            wanted = np.average(lengths, weights=[w for w, _ in cluster])
+            unit = centre * wanted / np.linalg.norm(centre) if reweight else centre
+            total = total + np.outer(unit[fan_in:], unit[:fan_in])
+    return sum(floats(weights)) * (rank / k) ** 0.5 * total

@@ -4,10 +4,11 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from lorafuse_jax.adapter_spectral import core_svd
 from lorafuse_jax.fusion.operator import operator
+from lorafuse_jax.fusion.spectral.bases import is_there
 from lorafuse_jax.types import LoraPair, UserError
 
 ITERATIONS = 20
@@ -25,7 +26,8 @@ def lego(
     """``sqrt(R / k) * sum_c a_c b_c^T`` over the k centroids ``[a_c; b_c]`` of all S * R units.
 
     A unit is a column of A and the row of B that it meets. k-means (Lloyd, 20 steps) starts from
-    the longest unit and, one after the other, the unit farthest from all chosen.
+    the longest unit and, one after the other, the unit farthest from all chosen. Members of weight
+    zero and units of nothing, which pad a rank, take no part.
 
     Args:
         pair: one module of one layer, leaves [S, I, R] and [S, R, O].
@@ -46,12 +48,13 @@ def lego(
     _, fan_in, own_rank = pair.lora_a.shape
     if units == "svd":
         u, s, vt = jax.vmap(core_svd)(jax.lax.stop_gradient(pair))
-        root = jnp.sqrt(s)[..., None]
+        root = jnp.sqrt(s * jax.vmap(is_there)(s))[..., None]
         points = jnp.concatenate([u.mT * root, vt * root], axis=-1)
     else:
         points = jnp.concatenate([pair.lora_a.mT, pair.lora_b], axis=-1)
     shares = jnp.repeat(weights, points.shape[1])
     points = points.reshape(-1, points.shape[-1])
+    shares = jnp.where((points == 0).all(-1), 0, shares)
     clusters = min(rank or own_rank, len(points))
     member_of, signs = _clusters(
         jax.lax.stop_gradient(points), clusters, jax.lax.stop_gradient(shares), units == "svd"
@@ -68,7 +71,7 @@ def _clusters(
     points: Float[Array, "N P"], count: int, shares: Float[Array, " N"], either_sign: bool
 ) -> tuple[Float[Array, "N k"], Float[Array, " N"]]:
     """One-hot membership and the sign with which a point is in its cluster."""
-    centres = _farthest_first(points, count, either_sign)
+    centres = _farthest_first(points, count, shares != 0, either_sign)
 
     def assign(centres: Float[Array, "k P"]) -> tuple[Array, Array]:
         products = points @ centres.T
@@ -88,10 +91,12 @@ def _clusters(
     return assign(centres)
 
 
-def _farthest_first(points: Float[Array, "N P"], count: int, either_sign: bool) -> Array:
+def _farthest_first(
+    points: Float[Array, "N P"], count: int, eligible: Bool[Array, " N"], either_sign: bool
+) -> Float[Array, "k P"]:
     squares = (points**2).sum(-1)
-    chosen = [squares.argmax()]
-    distance = jnp.full(len(points), jnp.inf)
+    chosen = [jnp.where(eligible, squares, -1).argmax()]
+    distance = jnp.where(eligible, jnp.inf, -jnp.inf)
     for _ in range(count - 1):
         products = points @ points[chosen[-1]]
         near = jnp.abs(products) if either_sign else products

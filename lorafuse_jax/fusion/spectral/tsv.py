@@ -34,7 +34,8 @@ def tsv(
         UserError: ``directions`` is below 1.
 
     Departures: directions that coincide exactly, as identical members' do, share one direction of
-    the result (the partial isometry), where the paper's SVD would invent others.
+    the result (the partial isometry), where the paper's SVD would invent others. So identical
+    members give 1 / S of one, and nearly identical ones more: there is a jump between.
     """
     if directions is not None and directions < 1:
         raise UserError(f"tsv: directions = {directions} is not possible: at least 1")

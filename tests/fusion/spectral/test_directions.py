@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorafuse_jax.adapter import norm, take
+from lorafuse_jax.adapter import norm, pad_rank, scale, take
 from lorafuse_jax.fusion.linear.mean import mean
 from lorafuse_jax.fusion.spectral.iso import iso
 from lorafuse_jax.fusion.spectral.lego import lego
@@ -47,7 +47,7 @@ def transposed(function):
     [
         (tsv, {"factor": 2.0, "directions": 1}, [[4, 0], [0, 2]]),  # orthogonal already: the sum
         (iso, {}, [[1.5, 0], [0, 1.5]]),  # the mean has singular values 2 and 1
-        (seedft, {"share": 0.5}, [[2**-0.5 * 4, 0], [0, 2**-0.5 * 2]]),
+        (seedft, {"share": 1.0}, [[2**-0.5 * 4, 0], [0, 2**-0.5 * 2]]),
         (pome, {"share": 1.0}, [[4, 0], [0, 0]]),
     ],
     ids=lambda value: getattr(value, "name", ""),
@@ -84,6 +84,22 @@ def test_seedft_equals_the_reference(share, kept, rescale, rng):
     assert_same(fused, expected, FLOAT32)
 
 
+def test_seedft_of_negated_weights_is_negated(rng):
+    stacked, weights = random_members(rng), random_weights(rng)
+    expected = scale(seedft(stacked, weights=weights), -1.0)
+    assert_same(seedft(stacked, weights=-weights), expected, FLOAT32)
+
+
+def test_seedft_keeps_a_share_of_the_directions_that_are_no_padding(rng):
+    stacked = random_members(rng)
+    assert_same(seedft(pad_rank(stacked, 5)), seedft(stacked), FLOAT32)
+
+
+def test_seedft_keeps_a_tenth_of_thirty_directions(rng):
+    stacked = random_members(rng, rank=10, layers=1, shapes={MODULE: (40, 50)})
+    assert seedft(stacked, share=0.1)[MODULE].lora_a.shape[-1] == 3
+
+
 def test_seedft_as_written_inflates_identical_members_by_the_root_of_their_number(rng):
     stacked = repeat(random_members(rng), 3)
     ratio = norm(seedft(stacked, rescale=False)) / norm(take(stacked, 0))
@@ -114,6 +130,30 @@ def clear_units(rng):
     lora_a = np.stack([a[:, order] + noise(a.shape) for order in orders])[:, None]
     lora_b = np.stack([b[order] + noise(b.shape) for order in orders])[:, None]
     return {MODULE: LoraPair(jnp.asarray(lora_a, jnp.float32), jnp.asarray(lora_b, jnp.float32))}
+
+
+@pytest.mark.parametrize("shares", [None, [0.5, 0.0, 0.5], [1.0, 0.0, 0.0]])
+@pytest.mark.parametrize(("rank", "reweight"), [(3, True), (2, False)])
+def test_lego_equals_the_reference(rank, reweight, shares, rng):
+    stacked = random_members(rng, rank=3, layers=1)
+    weights = random_weights(rng) if shares is None else jnp.asarray(shares)
+    a, b = (np.asarray(leaf[:, 0], np.float64) for leaf in stacked[MODULE])
+    factors = [(x.T, y.T) for x, y in zip(a, b, strict=True)]
+    expected = reference.lego(factors, weights, rank, reweight).T
+    fused = lego(stacked, weights=weights, rank=rank, reweight=reweight)
+    assert_same(fused, {MODULE: expected[None]}, FLOAT32)
+
+
+def test_lego_of_all_the_weight_on_one_member_is_that_member(rng):
+    stacked = random_members(rng)
+    assert_same(lego(stacked, weights=[0.0, 1.0, 0.0]), take(stacked, 1), FLOAT32)
+
+
+@pytest.mark.parametrize("units", ["factors", "svd"])
+def test_lego_clusters_no_padding(units, rng):
+    stacked = random_members(rng)
+    padded = scale(lego(pad_rank(stacked, 4), rank=2, units=units), 0.5**0.5)  # sqrt(R / k)
+    assert_same(padded, lego(stacked, rank=2, units=units), FLOAT32)
 
 
 def test_lego_finds_the_units_that_members_share_in_any_order(rng):
