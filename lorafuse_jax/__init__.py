@@ -4,7 +4,7 @@ from lorafuse_jax.adapted import forward
 from lorafuse_jax.adapter import compress, cosine, merge_into, norm, stack, take, to_delta
 from lorafuse_jax.assets import fetch
 from lorafuse_jax.formats import load_adapter, save_adapter
-from lorafuse_jax.fusion import OPERATORS, compose
+from lorafuse_jax.fusion import OPERATORS, compose, get_operator
 from lorafuse_jax.lora import LoraRule, init_adapter
 from lorafuse_jax.models.hub import Model, load_model
 from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
@@ -23,6 +23,7 @@ __all__ = [
     "cosine",
     "fetch",
     "forward",
+    "get_operator",
     "init_adapter",
     "load_adapter",
     "load_model",

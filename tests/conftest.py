@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 # OpenBLAS and XLA would contend for the same cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -10,3 +12,15 @@ os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep on one process what shares compiled programs or a trained run: one file's tests.
+
+    The contract's are as many as those of all other files, and are kept together by operator.
+    """
+    for item in items:
+        operator = getattr(item, "callspec", None) and item.callspec.params.get("op")
+        by_operator = item.path.name == "test_contract.py" and operator
+        group = f"contract {operator.name}" if by_operator else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -5,6 +5,8 @@ delta while a threshold is sought, and the result.
 """
 
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 from typing import Any
 
 import jax
@@ -73,11 +75,19 @@ def by_member(values: Float[Array, " S"], ndim: int) -> Float[Array, "S ..."]:
     return values.reshape(-1, *[1] * (ndim - 1))
 
 
+def over_members(values: Array) -> Array:
+    """The sum over axis 0, written out: element-wise work that XLA fuses into one loop.
+
+    A reduction over so few members is a loop of its own, with all that goes into it in memory.
+    """
+    return reduce(add, (values[member] for member in range(values.shape[0])))
+
+
 def mean_of_kept(
     values: Float[Array, "S ..."], kept: Bool[Array, "S ..."], weights: Float[Array, " S"]
 ) -> Float[Array, "..."]:
     """``sum(weights) * sum_kept w_s x_s / sum_kept w_s``; zero where none is kept."""
     shares = jnp.where(kept, by_member(weights, values.ndim), 0)
-    mass = shares.sum(0)
-    mean = (shares * values).sum(0) / jnp.where(mass == 0, 1, mass)
+    mass = over_members(shares)
+    mean = over_members(shares * values) / jnp.where(mass == 0, 1, mass)
     return jnp.where(mass == 0, 0, weights.sum() * mean)

@@ -1,7 +1,6 @@
-"""The exact quantile of magnitudes, by bisection.
+"""The exact quantile of magnitudes, by counting.
 
-XLA sorts slowly on CPU: for a 576 x 1536 matrix on two cores ``jnp.quantile`` takes 350 ms, this
-bisection 18 ms.
+XLA sorts slowly on CPU: for a 4096 x 4096 matrix on two cores ``jnp.quantile`` takes 9 s.
 """
 
 import math
@@ -11,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from lorafuse_jax.fusion.hyperparameters import Real
+
+SAMPLE = 1 << 14
 
 
 def magnitude_quantile(values: Float[Array, "..."], quantile: Real) -> Float[Array, ""]:
@@ -29,28 +30,61 @@ def magnitude_quantile(values: Float[Array, "..."], quantile: Real) -> Float[Arr
 def magnitude_at(values: Float[Array, "..."], place: int | Int[Array, ""]) -> Float[Array, ""]:
     """The entry of ``|values|`` at a 0-based place of the sorted order, exactly.
 
-    The bits of non-negative floats are ordered like the floats, so the place is found by bisection
-    over 31-bit patterns, with one counting pass a bit. No gradient flows through it.
+    The bits of non-negative floats are ordered like the floats, so the place is found by a search
+    over bit patterns: every pass over the values counts those up to three patterns, and leaves a
+    quarter of the range. It starts from what a sample suggests, if counting bears it out; so about
+    ten passes do, where bisecting all 31 bits takes 31. No gradient flows through it.
 
     Args:
         values: float32 (or narrower), any shape.
         place: below the number of values; may be traced.
     """
-    magnitudes = jnp.abs(jax.lax.stop_gradient(values)).astype(jnp.float32)
+    flat = jnp.abs(jax.lax.stop_gradient(values)).astype(jnp.float32).reshape(-1)
+
+    def narrowed(low: Array, high: Array, patterns: list[Array]) -> tuple[Array, Array]:
+        """Of the range low .. high what is left when the patterns, in order, are counted."""
+        for pattern, count in zip(patterns, _counts(flat, patterns), strict=True):
+            enough = (count > place) & (pattern >= low) & (pattern < high)
+            high = jnp.where(enough, pattern, high)
+            beyond = (count <= place) & (pattern >= low)
+            low = jnp.where(beyond, pattern + 1, low)
+        return low, high
 
     def unfinished(bounds: tuple[Array, Array]) -> Array:
         return bounds[0] < bounds[1]
 
-    def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def quarter(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
-        middle = low + (high - low) // 2
-        threshold = jax.lax.bitcast_convert_type(middle, jnp.float32)
-        enough = jnp.sum(magnitudes <= threshold, dtype=jnp.int32) > place
-        return jnp.where(enough, low, middle + 1), jnp.where(enough, middle, high)
+        width = high - low
+        half = width // 2
+        return narrowed(low, high, [low + half // 2, low + half, low + half + (width - half) // 2])
 
-    largest = jax.lax.bitcast_convert_type(magnitudes.max(), jnp.int32)
-    found, _ = jax.lax.while_loop(unfinished, halve, (jnp.zeros_like(largest), largest))
+    largest = _bits(flat.max())
+    start = narrowed(jnp.zeros_like(largest), largest, _suggested(flat, place))
+    found, _ = jax.lax.while_loop(unfinished, quarter, start)
     return jax.lax.bitcast_convert_type(found, jnp.float32).astype(values.dtype)
+
+
+def _counts(flat: Float[Array, " n"], patterns: list[Array]) -> tuple[Array, ...]:
+    """How many values are at or below each pattern, in one pass over them."""
+    below = [flat <= jax.lax.bitcast_convert_type(p, jnp.float32) for p in patterns]
+    zeros = tuple(jnp.int32(0) for _ in patterns)
+    add = lambda left, right: tuple(a + b for a, b in zip(left, right, strict=True))  # noqa: E731
+    return jax.lax.reduce(tuple(b.astype(jnp.int32) for b in below), zeros, add, (0,))
+
+
+def _suggested(flat: Float[Array, " n"], place: int | Int[Array, ""]) -> list[Array]:
+    """Patterns that enclose the place, by eight standard errors of an evenly spaced sample."""
+    sample = jnp.sort(flat[:: max(1, flat.size // SAMPLE)])
+    last = sample.size - 1
+    share = jnp.asarray(place, jnp.float32) / flat.size
+    error = 8 * jnp.sqrt(share * (1 - share) / sample.size) + 2 / sample.size
+    at = lambda q: sample[jnp.clip((q * last).astype(jnp.int32), 0, last)]  # noqa: E731
+    return [_bits(at(share - error)), _bits(at(share + error))]
+
+
+def _bits(value: Float[Array, ""]) -> Int[Array, ""]:
+    return jax.lax.bitcast_convert_type(value, jnp.int32)
 
 
 def share_of(density: Real, size: int) -> int | Int[Array, ""]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from lorafuse_jax.adapter import concat_pair
 from lorafuse_jax.adapter_spectral import core_svd, leading_svd
-from lorafuse_jax.fusion.entries import by_member, mean_of_kept
+from lorafuse_jax.fusion.entries import by_member, mean_of_kept, over_members
 from lorafuse_jax.fusion.hyperparameters import Real
 from lorafuse_jax.fusion.quantile import magnitude_quantile
 from lorafuse_jax.types import LoraPair
@@ -48,12 +48,12 @@ def settle_large_entries(
     """
     share, least = (by_member(x, deltas.ndim) for x in (weights, thresholds))
     large = (jnp.abs(deltas) >= least) & (deltas != 0) & (share != 0)
-    positive = (large & (deltas > 0)).sum(0)
-    negative = (large & (deltas < 0)).sum(0)
+    positive = over_members((large & (deltas > 0)).astype(jnp.int32))
+    negative = over_members((large & (deltas < 0)).astype(jnp.int32))
     sign = jnp.sign(positive - negative)
     if tie == "sum":
         weighted = jnp.where(large, share * deltas, 0)
-        up, down = jnp.maximum(weighted, 0).sum(0), jnp.maximum(-weighted, 0).sum(0)
+        up, down = (over_members(jnp.maximum(side, 0)) for side in (weighted, -weighted))
         # compared, not subtracted: a fused multiply-add makes 6 w - 6 w a rounding error of 6 w
         sign = jnp.where(sign == 0, (up > down) * 1 - (up < down) * 1, sign)
     kept = large & (jnp.sign(deltas) == sign)

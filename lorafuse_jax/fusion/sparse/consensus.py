@@ -5,7 +5,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lorafuse_jax.fusion.entries import by_member, mean_of_kept
+from lorafuse_jax.fusion.entries import by_member, mean_of_kept, over_members
 
 Election = Literal["mass", "mass_or_positive", "unweighted_mass", "count"]
 """The sign of ``sum_s w_s x_s`` (twice), of ``sum_s x_s``, or that of more members.
@@ -37,10 +37,11 @@ def consensus(
     shares = by_member(weights, values.ndim)
     votes = shares * values if election in ("mass", "mass_or_positive") else values
     sides = jnp.sign(votes)
-    total = (sides if election == "count" else votes).sum(0)
+    total = over_members(sides if election == "count" else votes)
     sign = jnp.sign(total) if election == "mass" else jnp.where(total >= 0, 1, -1)
     kept = (sides == sign) & (sides != 0)
     if average == "weights":
         return mean_of_kept(values, kept, weights)
-    total = jnp.where(kept, shares * values, 0).sum(0)
-    return total / jnp.maximum(kept.sum(0), 1) if average == "count" else total
+    total = over_members(jnp.where(kept, shares * values, 0))
+    count = over_members(kept.astype(values.dtype))
+    return total / jnp.maximum(count, 1) if average == "count" else total
