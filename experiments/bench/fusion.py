@@ -16,7 +16,7 @@ import sys
 import time
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ class Peft:
         self.model: Any = get_peft_model(holder, config, adapter_name="0")
         for name in self.names[1:]:
             self.model.add_adapter(name, config)
-        self.layer: Any = holder.m  # which get_peft_model has put its own layer into
+        self.layer = cast(Any, holder.m)  # which get_peft_model has put its own layer into
         for k, name in enumerate(self.names):
             a, b = (np.array(leaf[k, 0].T) for leaf in pair)
             self.layer.lora_A[name].weight.data = torch.tensor(a)
