@@ -20,6 +20,7 @@ from lorafuse_jax.formats.layers import (
     hf_name,
     layers_in,
     parse_hf_name,
+    split_uneven,
 )
 from lorafuse_jax.formats.tensors import read_tensors, write_index, write_tensors
 from lorafuse_jax.types import Adapter, DenseDelta, UserError
@@ -82,10 +83,11 @@ def load_dense(folder: Path) -> Adapter:
         found[where.module][where.layer] = tensor
     if not found:
         raise UserError(f"{path} holds no tensors")
-    layers = layers_in(found)
+    even = split_uneven(found, lambda tensor: tensor.shape)
+    layers = layers_in(even)
     return {
-        module: DenseDelta(_stack(module, by_layer, layers[module], path))
-        for module, by_layer in sorted(found.items())
+        module: DenseDelta(_stack(by_layer, layers[module]))
+        for module, by_layer in sorted(even.items())
     }
 
 
@@ -102,12 +104,6 @@ def _tensors_of(module: str, update: Any) -> dict[str, Array]:
     return {hf_name(module, layer) + ENDING: delta for layer, delta in enumerate(dense.delta)}
 
 
-def _stack(module: str, by_layer: dict[int, Array], layers: int, path: Path) -> Array:
-    first = next(iter(by_layer.values()))
-    for layer, tensor in by_layer.items():
-        if tensor.shape != first.shape:
-            raise UserError(
-                f"{path}: {hf_name(module, layer)} has shape {list(tensor.shape)}, "
-                f"{hf_name(module, next(iter(by_layer)))} has {list(first.shape)}"
-            )
-    return jnp.stack([by_layer.get(layer, jnp.zeros_like(first)) for layer in range(layers)])
+def _stack(by_layer: dict[int, Array], layers: int) -> Array:
+    nothing = jnp.zeros_like(next(iter(by_layer.values())))
+    return jnp.stack([by_layer.get(layer, nothing) for layer in range(layers)])

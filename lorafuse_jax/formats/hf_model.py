@@ -1,50 +1,70 @@
-"""Hugging Face checkpoints with an adapter added to their weights, tensor by tensor.
+"""Hugging Face checkpoints with deltas added to their weights, tensor by tensor.
 
 A checkpoint is ``model.safetensors``, or shards with ``model.safetensors.index.json``. torch's
 linear layers keep their weight [O, I], the transpose of our kernels; GPT-2's Conv1D keeps [I, O].
+
+A merged checkpoint differs from its base in the values of some tensors alone. So files are copied,
+and the values changed where they lie: every other byte stays as it was.
 """
 
-from collections.abc import Iterator, Mapping
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from os import SEEK_CUR
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
-from jaxtyping import Array
-from safetensors.numpy import save_file
 
-from lorafuse_jax.adapter import to_delta
+from lorafuse_jax.formats.deltas import Delta
 from lorafuse_jax.formats.folder import read_json
-from lorafuse_jax.formats.layers import hf_name
-from lorafuse_jax.formats.tensors import files_of, open_tensors
-from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, UserError
+from lorafuse_jax.formats.tensors import files_of
+from lorafuse_jax.types import UserError
 
 MODEL_FILE = "model.safetensors"
 CONV1D_FAMILIES = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
-"""Families of transformers whose projections are Conv1D, with weights [I, O]."""
+"""Families of transformers with projections that are Conv1D, whose weights are [I, O] ..."""
+CONV1D_NAMES = ("c_attn", "q_attn", "c_proj", "c_fc")
+"""... and which these are. Their other layers, such as the head, are linear."""
+DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+"""Stored types that hold a weight itself; integers and 8-bit floats need their scales."""
+ENTRIES_AT_ONCE = 1 << 22
 
-_TIED = ("lm_head", "embed_tokens", "wte")
+_EMBEDDINGS = ("embed_tokens", "wte")
+_TIED = ("lm_head", *_EMBEDDINGS)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a tensor of a checkpoint is.
+
+    Attributes:
+        file: a safetensors file.
+        dtype: as safetensors calls it.
+        shape: of the tensor.
+        start: its first byte in the file.
+    """
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is added to one tensor of a checkpoint.
+    """What is added to one tensor of a checkpoint; ``transposed`` if it is kept [O, I]."""
 
-    Attributes:
-        module: path in the adapter.
-        layer: its layer.
-        transposed: the tensor is [O, I].
-    """
-
-    module: str
-    layer: int
+    delta: Delta
     transposed: bool
 
 
-def check_base(base: Path) -> dict[str, Path]:
-    """Tensor name -> file of a checkpoint.
+def read_checkpoint(base: Path) -> dict[str, Stored]:
+    """The tensors of a checkpoint by name.
 
     Raises:
         UserError: it is no folder with safetensors, or one of them is missing or damaged.
@@ -60,135 +80,183 @@ def check_base(base: Path) -> dict[str, Path]:
             else ""
         )
         raise UserError(f"{base} has no {MODEL_FILE}{reason}")
-    return files_of(base / MODEL_FILE)
+    files = files_of(base / MODEL_FILE)
+    headers = {file: _header(file) for file in set(files.values())}
+    return {name: headers[file][name] for name, file in files.items()}
 
 
 def targets_of(
-    base: Path, files: Mapping[str, Path], adapter: Adapter, *, fan_in_fan_out: bool
+    base: Path, tensors: Mapping[str, Stored], deltas: Sequence[Delta], *, fan_in_fan_out: bool
 ) -> dict[str, Target]:
-    """Tensor name -> what is added to it, for every layer that the adapter changes.
+    """Tensor name -> what is added to it.
 
     Names are matched whole, or without the first part where checkpoints leave it out (``h.0`` for
     ``transformer.h.0``) or adapters do.
 
     Args:
         base: folder of the checkpoint.
-        files: of ``check_base``.
-        adapter: leaves [L, ...].
+        tensors: of ``read_checkpoint``.
+        deltas: of ``deltas_of``.
         fan_in_fan_out: as the adapter's configuration has it.
 
     Raises:
-        UserError: a module that is not there, of another shape, or tied to another tensor.
+        UserError: a module that is not there, twice, of another shape, quantised, or tied to
+            another.
     """
     config = read_json(base / "config.json")
-    conv1d = config.get("model_type") in CONV1D_FAMILIES
+    conv1d = _has_conv1d(config)
     if fan_in_fan_out and not conv1d:
         raise UserError(
             f"the adapter says fan_in_fan_out, but {base} is a {config.get('model_type')} model, "
             "whose layers are not Conv1D; is this its base model?"
         )
     targets: dict[str, Target] = {}
-    for module, update in adapter.items():
-        for layer in _changed_layers(update):
-            name = hf_name(module, layer)
-            tensor = _find(f"{name}.weight", files, base)
-            linear = not conv1d or module == "lm_head"
-            _check_tied(name, config, files)
-            _check_shape(tensor, files[tensor], update, linear, name)
-            targets[tensor] = Target(module, layer, transposed=linear)
-    if not targets:
-        raise UserError("the adapter changes nothing: all of its updates are zero")
+    for delta in deltas:
+        last = delta.name.rpartition(".")[2]
+        if last in _TIED and _is_tied(config, tensors):
+            raise UserError(
+                f"{delta.name} shares its weights with another layer of this model "
+                "(tie_word_embeddings): a merged checkpoint cannot hold a change of one of them; "
+                "leave it out of the adapter"
+            )
+        tensor = _find(f"{delta.name}.weight", tensors, base)
+        if tensor in targets:
+            raise UserError(
+                f"{delta.name} and {targets[tensor].delta.name} would both be added to {tensor} "
+                f"of {base}; is this the adapter's base model?"
+            )
+        transposed = not (conv1d and last in CONV1D_NAMES)
+        _check_fits(tensor, tensors[tensor], delta, transposed)
+        targets[tensor] = Target(delta, transposed)
     return targets
 
 
 def write_merged(
-    out: Path, files: Mapping[str, Path], targets: Mapping[str, Target], adapter: Adapter
-) -> Iterator[str]:
-    """Write every shard with the deltas added; yields the name of each when it is written.
+    out: Path, tensors: Mapping[str, Stored], targets: Mapping[str, Target]
+) -> Iterator[tuple[str, float]]:
+    """Copy all files into ``out``, and add the deltas there; one delta is in memory at a time.
 
-    One shard is in memory at a time. The sum is made in float32 and rounded once to the dtype of
-    the base.
+    Sums are made in float32 at least and rounded once to the base's dtype.
 
     Args:
         out: an existing folder.
-        files: of ``check_base``.
+        tensors: of ``read_checkpoint``.
         targets: of ``targets_of``.
-        adapter: leaves [L, ...].
+
+    Yields:
+        Each tensor that was changed, and the squared norm of what was added.
+
+    Raises:
+        UserError: a delta is not finite, or a sum is beyond the base's dtype.
     """
-    for shard in sorted(set(files.values())):
-        tensors: dict[str, np.ndarray] = {}
-        with open_tensors(shard, framework="numpy") as file:
-            metadata = file.metadata()
-            for name in file.keys():  # noqa: SIM118  (not a dict)
-                tensor = file.get_tensor(name)
-                if name in targets:
-                    tensor = _added(tensor, targets[name], adapter)
-                tensors[name] = tensor
-        save_file(tensors, str(out / shard.name), metadata=metadata or {"format": "pt"})
-        yield shard.name
+    for source in sorted({stored.file for stored in tensors.values()}):
+        shutil.copyfile(source, out / source.name)
+        with (out / source.name).open("r+b") as file:
+            for name, stored in tensors.items():
+                if stored.file == source and name in targets:
+                    yield name, _add_in_place(file, stored, targets[name], name)
 
 
-def _added(tensor: np.ndarray, target: Target, adapter: Adapter) -> np.ndarray:
-    update = adapter[target.module]
-    alone = type(update)(*(leaf[target.layer : target.layer + 1] for leaf in update))
-    wide = {"": _in_single(alone)}
-    dense = to_delta(wide)[""]
-    assert isinstance(dense, DenseDelta)
-    delta = np.asarray(dense.delta[0])
-    wider = tensor.astype(np.promote_types(np.float32, _plain(tensor.dtype)))
-    return (wider + (delta.T if target.transposed else delta)).astype(tensor.dtype)
+def _add_in_place(file: BinaryIO, stored: Stored, target: Target, name: str) -> float:
+    """Add a delta in blocks of rows; its squared norm."""
+    delta = target.delta.make()
+    delta = delta.T if target.transposed else delta
+    height = max(1, ENTRIES_AT_ONCE // stored.shape[1])
+    squared = 0.0
+    for first in range(0, stored.shape[0], height):
+        block = delta[first : first + height]
+        before = _read(file, stored, first, len(block))
+        with np.errstate(over="ignore"):
+            after = (before + block).astype(before.dtype)  # summed in float32, or in float64
+        if not np.isfinite(after).all():
+            raise UserError(
+                f"{name} is not finite with {target.delta.name} added to it: one of them is not, "
+                f"or the sum is too large for the base's {before.dtype}"
+            )
+        file.seek(-before.nbytes, SEEK_CUR)
+        file.write(after.tobytes())
+        squared += float(np.vdot(block, block))
+    return squared
 
 
-def _in_single(update: Any) -> Any:
-    return type(update)(*(leaf.astype(np.float32) for leaf in update))
+def _header(file: Path) -> dict[str, Stored]:
+    """By the format: 8 bytes with the header's length, the header as JSON, all tensors."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return {
+        name: Stored(
+            file, about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0]
+        )
+        for name, about in header.items()
+    }
 
 
-def _plain(dtype: np.dtype) -> np.dtype:
-    """A dtype that NumPy itself can promote."""
-    return np.dtype(np.float32) if dtype == ml_dtypes.bfloat16 else dtype
+def _read(file: BinaryIO, stored: Stored, first: int, count: int) -> np.ndarray:
+    """Some rows of a tensor."""
+    columns, dtype = math.prod(stored.shape[1:]), np.dtype(DTYPES[stored.dtype])
+    file.seek(stored.start + first * columns * dtype.itemsize)
+    flat = np.frombuffer(file.read(count * columns * dtype.itemsize), dtype)
+    return flat.reshape(count, *stored.shape[1:])
 
 
-def _changed_layers(update: LoraPair | DenseDelta) -> list[int]:
-    """Layers that are not all zero."""
-    there: Array = (update[0] != 0).any((1, 2)) & (update[-1] != 0).any((1, 2))
-    return [int(layer) for layer in np.flatnonzero(np.asarray(there))]
+def _has_conv1d(config: Mapping[str, Any]) -> bool:
+    """Whether the model, or one that it is made of, is of such a family."""
+    parts = [part for part in config.values() if isinstance(part, dict)]
+    return config.get("model_type") in CONV1D_FAMILIES or any(map(_has_conv1d, parts))
 
 
-def _find(tensor: str, files: Mapping[str, Path], base: Path) -> str:
+def _find(tensor: str, tensors: Mapping[str, Stored], base: Path) -> str:
     """The name that the checkpoint has for it."""
-    if tensor in files:
+    if tensor in tensors:
         return tensor
     shorter = tensor.partition(".")[2]
-    if shorter in files:
+    if shorter in tensors:
         return shorter
-    longer = [name for name in files if name.partition(".")[2] == tensor]
+    longer = [name for name in tensors if name.partition(".")[2] == tensor]
     if len(longer) == 1:
         return longer[0]
     if longer:
         raise UserError(f"{base}: {tensor} could be {' or '.join(sorted(longer))}")
-    near = get_close_matches(tensor, files, n=3)
+    near = get_close_matches(tensor, tensors, n=3)
     raise UserError(
         f"{base} has no tensor {tensor}" + (f"; near: {', '.join(near)}" if near else "")
     )
 
 
-def _check_tied(name: str, config: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-    last = name.rpartition(".")[2]
-    if last in _TIED and config.get("tie_word_embeddings"):
-        raise UserError(
-            f"{name} shares its weights with another layer of this model (tie_word_embeddings): "
-            "a merged checkpoint cannot hold a change of one of them; leave it out of the adapter"
+def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> bool:
+    """As the configuration says; where it leaves that to the family's default, as weights show."""
+    for part in (config, config.get("text_config") or {}):
+        if part.get("tie_word_embeddings") is not None:
+            return part["tie_word_embeddings"]
+    head = tensors.get("lm_head.weight")
+    if head is None:
+        return True
+    embeddings = [s for n, s in tensors.items() if n.split(".")[-2] in _EMBEDDINGS]
+    return any(_same(head, stored) for stored in embeddings)
+
+
+def _same(one: Stored, other: Stored) -> bool:
+    if (one.dtype, one.shape) != (other.dtype, other.shape) or one.dtype not in DTYPES:
+        return False
+    with one.file.open("rb") as first, other.file.open("rb") as second:
+        height = max(1, ENTRIES_AT_ONCE // math.prod(one.shape[1:]))
+        starts = range(0, one.shape[0], height)
+        parts = ((start, min(height, one.shape[0] - start)) for start in starts)
+        return all(
+            np.array_equal(_read(first, one, *part), _read(second, other, *part)) for part in parts
         )
 
 
-def _check_shape(
-    tensor: str, file: Path, update: LoraPair | DenseDelta, linear: bool, name: str
-) -> None:
-    fans = [update[0].shape[1], update[-1].shape[2]]
-    with open_tensors(file, framework="numpy") as handle:
-        shape = list(handle.get_slice(tensor).get_shape())
-    if shape != (fans[::-1] if linear else fans):
+def _check_fits(tensor: str, stored: Stored, delta: Delta, transposed: bool) -> None:
+    if stored.dtype not in DTYPES:
         raise UserError(
-            f"{name}: the adapter is [I, O] = {fans}, {tensor} in {file} is {shape}; it was made "
-            "for another model"
+            f"{tensor} in {stored.file} is stored as {stored.dtype}: nothing can be added to "
+            "quantised weights; take the folder of the original model"
+        )
+    if stored.shape != (delta.shape[::-1] if transposed else delta.shape):
+        raise UserError(
+            f"{delta.name}: the adapter is [I, O] = {list(delta.shape)}, {tensor} in {stored.file} "
+            f"is {list(stored.shape)}; it was made for another model"
         )

@@ -3,20 +3,23 @@
 A Hugging Face module ``transformer.h.3.attn.c_attn`` is layer 3 of module path
 ``transformer/h/*/attn/c_attn``: the first number is the layer, a star takes its place, slashes join
 the rest. ``model.layers.3.self_attn.q_proj`` has the short path ``layers/self_attn/q_proj``. A name
-without a number, ``lm_head``, is its own path, with one layer.
+without a number, ``lm_head``, is its own path, with one layer; so is a name whose layer has other
+shapes than its neighbours, ``down_blocks/1/attn/to_q``.
 """
 
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
 
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from lorafuse_jax.types import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*(\.[A-Za-z0-9_][A-Za-z0-9_\-]*)*")
 _SHORT, _LONG = "layers/", "model/layers/*/"
+
+Found = TypeVar("Found")
 
 
 class LayerKey(NamedTuple):
@@ -39,7 +42,11 @@ def hf_name(module: str, layer: int) -> str:
 
 
 def parse_hf_name(name: str) -> LayerKey | None:
-    """The inverse of ``hf_name``; None for what is no name of a module."""
+    """The inverse of ``hf_name``; None for what is no name of a module.
+
+    ``layers.norm``, without a number, would be taken for the short path of ``model.layers.N.norm``
+    and is no name either.
+    """
     if not _NAME.fullmatch(name) or name.isdigit():
         return None
     parts = name.split(".")
@@ -49,17 +56,44 @@ def parse_hf_name(name: str) -> LayerKey | None:
             if path.startswith(_LONG):
                 path = _SHORT + path.removeprefix(_LONG)
             return LayerKey(path, int(part))
-    return LayerKey("/".join(parts), 0)
+    return own_path(name)
+
+
+def own_path(name: str) -> LayerKey | None:
+    """A module of one layer, whatever numbers are in its name; None where no path says that."""
+    path = name.replace(".", "/")
+    return None if path.startswith(_SHORT) else LayerKey(path, 0)
+
+
+def split_uneven(
+    found: Mapping[str, Mapping[int, Found]], shape_of: Callable[[Found], tuple[int, ...]]
+) -> dict[str, dict[int, Found]]:
+    """Layers of a module whose shapes differ become modules of their own.
+
+    Raises:
+        UserError: such a layer has no path.
+    """
+    even: dict[str, dict[int, Found]] = {}
+    for module, by_layer in found.items():
+        shapes = {layer: shape_of(one) for layer, one in by_layer.items()}
+        if len(set(shapes.values())) == 1:
+            even[module] = dict(by_layer)
+            continue
+        for layer, one in by_layer.items():
+            where = own_path(hf_name(module, layer))
+            if where is None:
+                raise UserError(
+                    f"layers of {module} have different shapes, {hf_name(module, layer)} "
+                    f"{list(shapes[layer])}; that can only be read where names start with the "
+                    "model, as in model.layers.0"
+                )
+            even[where.module] = {0: one}
+    return even
 
 
 def hf_pattern(module: str) -> str:
     """A regular expression for the names of all layers of a module."""
-    return r"\.".join(r"\d+" if part == "*" else re.escape(part) for part in _parts(module))
-
-
-def is_layered(module: str) -> bool:
-    """Whether the module is one of a stack of layers."""
-    return "*" in _parts(module)
+    return "^" + r"\.".join(r"\d+" if part == "*" else re.escape(part) for part in _parts(module))
 
 
 def stack_of(module: str) -> str:
@@ -85,15 +119,16 @@ def check_layered(module: str, leaf: Float[Array, "..."], name: str) -> None:
         )
 
 
-def check_finite(tensor: Float[Array, "..."], name: str, where: object) -> None:
+def check_finite(tensor: Float[Array | np.ndarray, "..."], name: str, where: object) -> None:
     """Raise UserError if there is NaN or infinity in it."""
-    if not jnp.isfinite(tensor).all():
+    if not np.isfinite(np.asarray(tensor)).all():
         raise UserError(f"{where}: {name} has NaN or infinite entries; the training diverged?")
 
 
 def _long(module: str) -> str:
-    """The path with its star."""
-    return _LONG + module.removeprefix(_SHORT) if module.startswith(_SHORT) else module
+    """The path with its star; ``layers/*/mlp``, of a model without a head, has one already."""
+    short = module.startswith(_SHORT) and "*" not in module
+    return _LONG + module.removeprefix(_SHORT) if short else module
 
 
 def _parts(module: str) -> list[str]:

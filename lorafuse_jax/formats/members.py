@@ -1,17 +1,19 @@
 """Adapters that are to be fused: read together, and checked against each other."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 
 from lorafuse_jax.adapter import stack
 from lorafuse_jax.formats.dense import is_dense
 from lorafuse_jax.formats.layers import hf_name
 from lorafuse_jax.formats.peft import load_peft, weights_path
 from lorafuse_jax.formats.peft_config import PeftConfig, read_peft_config
+from lorafuse_jax.formats.targets import SELECTING
 from lorafuse_jax.formats.tensors import hash_of
 from lorafuse_jax.types import Adapter, LoraPair, UserError
 
@@ -56,12 +58,9 @@ def load_members(folders: Sequence[Path], *, base_model: str | None = None) -> M
     if base_model is None:
         base_model = _one_base(folders, configs)
     adapters = [load_peft(folder) for folder in folders]
-    for folder, adapter in zip(folders, adapters, strict=True):
-        _check_like(folders[0], adapters[0], folder, adapter)
-        if not any((update.lora_a.any() & update.lora_b.any()) for update in _pairs(adapter)):
-            raise UserError(
-                f"{folder}: all of its updates are zero; was it saved before it was trained?"
-            )
+    shapes = [_shapes(folder, adapter) for folder, adapter in zip(folders, adapters, strict=True)]
+    for folder, own in zip(folders, shapes, strict=True):
+        _check_like(folders[0], shapes[0], folder, own)
     return Members(
         names=tuple(map(str, folders)),
         stacked=stack(adapters),
@@ -82,7 +81,7 @@ def _check_twice(folders: Sequence[Path]) -> None:
 def _one_base(folders: Sequence[Path], configs: Sequence[PeftConfig]) -> str:
     """The base that all name; the last part decides, as some have it in a folder."""
     named = {
-        str(folder): config.base_model.rstrip("/")
+        str(folder): _without_cache(config.base_model)
         for folder, config in zip(folders, configs, strict=True)
         if config.base_model
     }
@@ -99,50 +98,60 @@ def _one_base(folders: Sequence[Path], configs: Sequence[PeftConfig]) -> str:
     return first
 
 
-def _check_like(first_name: Path, first: Adapter, name: Path, adapter: Adapter) -> None:
-    for module in sorted(first.keys() ^ adapter.keys()):
-        has, lacks = (first_name, name) if module in first else (name, first_name)
-        raise UserError(f"{lacks} lacks module {module}, which {has} adapts")
+def _shapes(folder: Path, adapter: Adapter) -> dict[str, list[int]]:
+    """Name -> I, O of all that is adapted; UserError if all of it is zero."""
+    shapes: dict[str, list[int]] = {}
+    changed = False
     for module, pair in adapter.items():
-        other = first[module]
-        assert isinstance(pair, LoraPair) and isinstance(other, LoraPair)
-        shapes = [[*p.lora_a.shape[:-1], p.lora_b.shape[-1]] for p in (pair, other)]
-        if shapes[0][1:] != shapes[1][1:]:
+        assert isinstance(pair, LoraPair)
+        used_a, used_b = (np.asarray(leaf).any((1, 2)) for leaf in pair)
+        changed |= bool((used_a & used_b).any())
+        for layer in np.flatnonzero(used_a | used_b):
+            name = hf_name(module, int(layer))
+            shapes[name] = [pair.lora_a.shape[1], pair.lora_b.shape[2]]
+    if not changed:
+        first = f", {next(iter(shapes))} and the rest" if shapes else ""
+        raise UserError(
+            f"{folder}: all of its updates are zero{first}; was it saved before it was trained?"
+        )
+    return shapes
+
+
+def _check_like(
+    first_name: Path, first: dict[str, list[int]], name: Path, shapes: dict[str, list[int]]
+) -> None:
+    if differing := sorted(first.keys() ^ shapes.keys()):
+        module = differing[0]
+        has, lacks = (first_name, name) if module in first else (name, first_name)
+        more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
+        raise UserError(f"{lacks} lacks module {module}, which {has} adapts{more}")
+    for module, shape in shapes.items():
+        if shape != first[module]:
             raise UserError(
-                f"{name}: {module} is [I, O] = {shapes[0][1:]}, in {first_name} {shapes[1][1:]}; "
+                f"{name}: {module} is [I, O] = {shape}, in {first_name} {first[module]}; "
                 "they were made for different models"
             )
-        ours, theirs = _layers(pair), _layers(other)
-        for layer in sorted(ours ^ theirs):
-            has, lacks = (first_name, name) if layer in theirs else (name, first_name)
-            raise UserError(f"{lacks} lacks module {hf_name(module, layer)}, which {has} adapts")
 
 
-def _layers(pair: LoraPair) -> set[int]:
-    """Layers that are adapted: the others are zero in both factors."""
-    used = jax.device_get((pair.lora_a != 0).any((1, 2)) | (pair.lora_b != 0).any((1, 2)))
-    return {layer for layer, there in enumerate(used) if there}
-
-
-def _pairs(adapter: Adapter) -> list[LoraPair]:
-    return [update for update in adapter.values() if isinstance(update, LoraPair)]
+def _without_cache(base: str) -> str:
+    """``org/name`` for where the hub's cache keeps it, ``models--org--name/snapshots/REVISION``."""
+    cached = re.search(r"(?:^|/)models--([^/]+)/snapshots/[^/]+/*$", base)
+    return cached[1].replace("--", "/") if cached else base.rstrip("/")
 
 
 def _agreed(configs: Sequence[PeftConfig]) -> dict[str, Any]:
     """What all carry alike. Without targets that all share, none of what selects modules."""
-    same = {
-        key: value
-        for key, value in configs[0].carried.items()
-        if all(_as_set(config.carried.get(key)) == _as_set(value) for config in configs)
-    }
-    selecting = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
-    lists = [{k: _as_set(c.carried.get(k)) for k in selecting} for c in configs]
-    if any(other != lists[0] for other in lists):
-        same = {key: value for key, value in same.items() if key not in selecting}
-    return {
-        k: sorted(v) if k == "target_modules" and isinstance(v, list) else v
-        for k, v in same.items()
-    }
+    every = [config.carried for config in configs]
+
+    def same(key: str) -> bool:
+        return all(_as_set(one.get(key)) == _as_set(every[0].get(key)) for one in every)
+
+    agreed = {key: value for key, value in every[0].items() if same(key)}
+    if not all(map(same, SELECTING)):
+        agreed = {key: value for key, value in agreed.items() if key not in SELECTING}
+    if isinstance(agreed.get("target_modules"), list):
+        agreed["target_modules"] = sorted(agreed["target_modules"])
+    return {"task_type": None} | agreed
 
 
 def _as_set(value: Any) -> Any:

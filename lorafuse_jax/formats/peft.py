@@ -6,17 +6,16 @@ adapters are the transposes, stacked over layers, and carry no scale: we write l
 makes PEFT's scale 1, and fold a scale that we read into ``lora_b``.
 """
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from lorafuse_jax.formats.folder import new_folder, write_json
 from lorafuse_jax.formats.layers import (
@@ -25,9 +24,9 @@ from lorafuse_jax.formats.layers import (
     check_layered,
     hf_name,
     hf_pattern,
-    is_layered,
     layers_in,
     parse_hf_name,
+    split_uneven,
 )
 from lorafuse_jax.formats.peft_config import (
     CONFIG_FILE,
@@ -35,6 +34,7 @@ from lorafuse_jax.formats.peft_config import (
     peft_config_json,
     read_peft_config,
 )
+from lorafuse_jax.formats.targets import SELECTING, selection_of
 from lorafuse_jax.formats.tensors import read_tensors, write_tensors
 from lorafuse_jax.types import Adapter, LoraPair, UserError
 
@@ -46,6 +46,22 @@ _COPY_OF_BASE = ".base_layer.weight"
 """PEFT adds the base's own weights of an adapted output head; nothing of the adapter is in them."""
 
 _ENDINGS = {".lora_A.weight": "lora_A", ".lora_B.weight": "lora_B"}
+_OTHER_TENSORS = {
+    "lora_embedding_": "it adapts an embedding",
+    "lora_magnitude_vector": "it is DoRA's, of the columns of the base weights",
+    ".lora_B.bias": "a bias was trained too",
+}
+_DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
+
+Half = Float[np.ndarray, "..."]
+"""A tensor of the file: lora_A [R, I] or lora_B [O, R]."""
+
+
+class _Factors(NamedTuple):
+    """One layer in NumPy, where no digit is lost: XLA takes the smallest floats for zero."""
+
+    lora_a: Float[np.ndarray, "I R"]
+    lora_b: Float[np.ndarray, "R O"]
 
 
 def save_peft(
@@ -68,28 +84,30 @@ def save_peft(
         base_model: name or path of the model it belongs to.
         provenance: where it comes from, as JSON; goes into ``adapter_config.json``.
         carried: of the ``PeftConfig`` of what it was made of; where it says which modules are
-            adapted, that is written as it is.
+            adapted and that still holds, it is written as it is. Without, all are named in full.
         pad_rank: write all modules with the next rank that vLLM can serve, padded with zeros.
 
     Raises:
         UserError: the folder is taken, an update is not one LoraPair, all of it is zero, or the
             rank is above what can be served.
     """
-    written = _written_pairs(adapter)
+    written, left_out = _written_pairs(adapter)
     if not written:
         raise UserError("the adapter is empty or all zero: nothing to save")
     ranks = {key: pair.lora_a.shape[-1] for key, pair in written.items()}
+    rank = max(ranks.values())
     if pad_rank:
-        rank = _served_rank(max(ranks.values()))
-        written = {key: pad_rank_of(pair, rank) for key, pair in written.items()}
+        rank = _served_rank(rank)
+        written = {key: _pad_rank(pair, rank) for key, pair in written.items()}
         ranks = dict.fromkeys(ranks, rank)
-    tensors: dict[str, Array] = {}
-    for key, (lora_a, lora_b) in written.items():
+    tensors: dict[str, Half] = {}
+    for key, pair in written.items():
         name = _PREFIX + hf_name(*key)
-        tensors[f"{name}.lora_A.weight"] = lora_a.T
-        tensors[f"{name}.lora_B.weight"] = lora_b.T
-    where = {"target_modules": _targets(list(written))} | dict(carried or {})
-    config = peft_config_json(base_model, _rank_patterns(ranks), where, provenance)
+        tensors[f"{name}.lora_A.weight"] = pair.lora_a.T
+        tensors[f"{name}.lora_B.weight"] = pair.lora_b.T
+    about = {k: v for k, v in (carried or {}).items() if k not in SELECTING}
+    about |= selection_of(written, left_out, carried or {})
+    config = peft_config_json(base_model, rank, _rank_patterns(ranks, rank), about, provenance)
     with new_folder(folder) as whole:
         write_tensors(whole / WEIGHTS_FILE, tensors)
         write_json(whole / CONFIG_FILE, config)
@@ -98,8 +116,12 @@ def save_peft(
 def load_peft(folder: Path) -> Adapter:
     """A PEFT adapter as LoraPairs [L, I, R], [L, R, O], its scale folded into ``lora_b``.
 
-    Layers that are not adapted are zeros, and smaller ranks are padded with zeros: exact both. So
-    is a scale that is a power of two; otherwise ``lora_b`` is rounded once, in float32.
+    Layers that are not adapted are zeros, and smaller ranks are padded with zeros: exact both. The
+    dtype is kept where the scaled ``lora_b`` is exact in it, as with a power of two. Otherwise
+    both factors become float32, where ``lora_b`` is rounded: relative error 2^-24 at most.
+
+    Float64 is read as float32. The base's own weights, which PEFT adds for an output head that is
+    adapted, are passed over.
 
     Raises:
         UserError: something is missing, damaged, not finite or beyond a plain low-rank update;
@@ -107,16 +129,16 @@ def load_peft(folder: Path) -> Adapter:
     """
     config = read_peft_config(folder)
     path = weights_path(folder)
-    halves = _halves_by_module(read_tensors(path), path)
-    layers = layers_in(halves)
-    adapter: Adapter = {}
-    for module, found in sorted(halves.items()):
-        pairs = {
-            layer: _read_pair(pair, hf_name(module, layer), config, path)
-            for layer, pair in found.items()
+    pairs = {
+        module: {
+            layer: _read_pair(halves, hf_name(module, layer), config, path)
+            for layer, halves in found.items()
         }
-        adapter[module] = _stack_layers(module, pairs, layers[module], path)
-    return adapter
+        for module, found in sorted(_halves_by_module(read_tensors(path), path).items())
+    }
+    pairs = split_uneven(pairs, lambda pair: (pair.lora_a.shape[0], pair.lora_b.shape[1]))
+    layers = layers_in(pairs)
+    return {module: _stack_layers(found, layers[module]) for module, found in pairs.items()}
 
 
 def weights_path(folder: Path) -> Path:
@@ -138,54 +160,47 @@ def weights_path(folder: Path) -> Path:
     return path
 
 
-def pad_rank_of(pair: LoraPair, rank: int) -> LoraPair:
-    """One layer's pair [I, R], [R, O] written with that rank, the new directions zero."""
+def _pad_rank(pair: _Factors, rank: int) -> _Factors:
     missing = rank - pair.lora_a.shape[-1]
-    return LoraPair(
-        jnp.pad(pair.lora_a, ((0, 0), (0, missing))), jnp.pad(pair.lora_b, ((0, missing), (0, 0)))
+    return _Factors(
+        np.pad(pair.lora_a, ((0, 0), (0, missing))), np.pad(pair.lora_b, ((0, missing), (0, 0)))
     )
 
 
-def _written_pairs(adapter: Adapter) -> dict[LayerKey, LoraPair]:
-    """What is not zero, layer by layer."""
-    written: dict[LayerKey, LoraPair] = {}
+def _written_pairs(adapter: Adapter) -> tuple[dict[LayerKey, _Factors], list[LayerKey]]:
+    """What is not zero, layer by layer, and what is."""
+    written: dict[LayerKey, _Factors] = {}
+    left_out: list[LayerKey] = []
     for module, update in adapter.items():
         if not isinstance(update, LoraPair):
             raise UserError(f"{module} is dense, PEFT's format is low-rank; use save_adapter")
         for name, leaf in zip(update._fields, update, strict=True):
             check_layered(module, leaf, name)
-        used = np.asarray((update.lora_a != 0).any(-2) | (update.lora_b != 0).any(-1))
+        lora_a, lora_b = (np.asarray(leaf) for leaf in update)
+        used = (lora_a != 0).any(-2) | (lora_b != 0).any(-1)
         for layer, directions in enumerate(used):
+            key = LayerKey(module, layer)
+            hf_name(*key)  # a path that cannot be written is an error even where it is zero
             if directions.any():
                 rank = int(directions.nonzero()[0][-1]) + 1
-                pair = LoraPair(update.lora_a[layer, :, :rank], update.lora_b[layer, :rank])
-                written[LayerKey(module, layer)] = pair
+                written[key] = _Factors(lora_a[layer, :, :rank], lora_b[layer, :rank])
             else:
-                hf_name(module, layer)  # a path that cannot be written is an error all the same
-    return written
+                left_out.append(key)
+    return written, left_out
 
 
-def _targets(written: list[LayerKey]) -> list[str]:
-    """The last parts of the names where every layer is there, else all names in full."""
-    layers: dict[str, set[int]] = defaultdict(set)
-    for module, layer in written:
-        layers[module].add(layer)
-    total = layers_in({module: dict.fromkeys(numbers) for module, numbers in layers.items()})
-    if all(is_layered(m) and len(numbers) == total[m] for m, numbers in layers.items()):
-        return sorted({module.rpartition("/")[2] for module in layers})
-    return sorted(hf_name(*key) for key in written)
-
-
-def _rank_patterns(ranks: Mapping[LayerKey, int]) -> dict[str, int]:
-    """One pattern a module; before it one a layer that has another rank."""
+def _rank_patterns(ranks: Mapping[LayerKey, int], rank: int) -> dict[str, int]:
+    """For modules of another rank; before them, for layers of another rank than their module."""
     by_module: dict[str, Counter[int]] = defaultdict(Counter)
-    for (module, _), rank in ranks.items():
-        by_module[module][rank] += 1
+    for (module, _), own in ranks.items():
+        by_module[module][own] += 1
     usual = {module: counts.most_common(1)[0][0] for module, counts in by_module.items()}
     patterns = {
-        re.escape(hf_name(*key)): rank for key, rank in ranks.items() if rank != usual[key.module]
+        "^" + re.escape(hf_name(*key)): own
+        for key, own in ranks.items()
+        if own != usual[key.module]
     }
-    return patterns | {hf_pattern(module): rank for module, rank in usual.items()}
+    return patterns | {hf_pattern(module): own for module, own in usual.items() if own != rank}
 
 
 def _served_rank(rank: int) -> int:
@@ -197,14 +212,14 @@ def _served_rank(rank: int) -> int:
 
 def _halves_by_module(
     tensors: Mapping[str, Array], path: Path
-) -> dict[str, dict[int, dict[str, Array]]]:
+) -> dict[str, dict[int, dict[str, np.ndarray]]]:
     """Module -> layer -> lora_A, lora_B."""
-    halves: dict[str, dict[int, dict[str, Array]]] = defaultdict(lambda: defaultdict(dict))
+    halves: dict[str, dict[int, dict[str, np.ndarray]]] = defaultdict(lambda: defaultdict(dict))
     for name, tensor in tensors.items():
         if name.endswith(_COPY_OF_BASE):
             continue
         where, half = _parse_key(name, path)
-        halves[where.module][where.layer][half] = tensor
+        halves[where.module][where.layer][half] = np.asarray(tensor)
     if not halves:
         raise UserError(f"{path} holds no tensors")
     return halves
@@ -216,21 +231,30 @@ def _parse_key(name: str, path: Path) -> tuple[LayerKey, str]:
             where = parse_hf_name(name[len(_PREFIX) : -len(ending)])
             if where is not None:
                 return where, half
-    raise UserError(
-        f"{path}: cannot use tensor {name!r}; expected names like "
-        f"{_PREFIX}model.layers.0.self_attn.q_proj.lora_A.weight"
-    )
+    expected = f"expected names like {_PREFIX}model.layers.0.self_attn.q_proj.lora_A.weight"
+    for part, reason in _OTHER_TENSORS.items():
+        if part in name:
+            expected = f"{reason}, which a low-rank update of linear layers cannot hold"
+    if name.endswith(".weight") and ".lora_" not in name:
+        expected = (
+            "it is a whole weight, as PEFT saves embeddings when the vocabulary was resized; train "
+            "without, or merge that adapter with PEFT"
+        )
+    raise UserError(f"{path}: cannot use tensor {name!r}; {expected}")
 
 
-def _read_pair(halves: Mapping[str, Array], name: str, config: PeftConfig, path: Path) -> LoraPair:
+def _read_pair(halves: Mapping[str, Half], name: str, config: PeftConfig, path: Path) -> _Factors:
     for half in _ENDINGS.values():
+        where = f"{_PREFIX}{name}.{half}.weight"
         if half not in halves:
-            raise UserError(f"{path}: {_PREFIX}{name}.{half}.weight is missing")
+            raise UserError(f"{path}: {where} is missing")
         if halves[half].ndim != 2:
-            shape = list(halves[half].shape)
-            raise UserError(f"{path}: {_PREFIX}{name}.{half}.weight is no matrix but {shape}")
-    for half, tensor in halves.items():
-        check_finite(tensor, f"{_PREFIX}{name}.{half}.weight", path)
+            raise UserError(f"{path}: {where} is no matrix but {list(halves[half].shape)}")
+        if halves[half].dtype not in _DTYPES:
+            raise UserError(
+                f"{path}: {where} is {halves[half].dtype}; expected float32, float16 or bfloat16"
+            )
+        check_finite(halves[half], where, path)
     lora_a, lora_b = halves["lora_A"].T, halves["lora_B"].T
     rank = config.rank_of(name)
     if not lora_a.shape[1] == lora_b.shape[0] == rank:
@@ -238,25 +262,22 @@ def _read_pair(halves: Mapping[str, Array], name: str, config: PeftConfig, path:
             f"{path}: {name} has rank {lora_a.shape[1]} in lora_A and {lora_b.shape[0]} in lora_B, "
             f"{CONFIG_FILE} says {rank}"
         )
-    scale = config.scale_of(name)
-    if scale and math.frexp(abs(scale))[0] != 0.5:  # no power of two: half precision would suffer
-        lora_a, lora_b = lora_a.astype(jnp.float32), lora_b.astype(jnp.float32)
-    return LoraPair(lora_a, (lora_b * scale).astype(lora_b.dtype))
+    scaled = lora_b.astype(np.float64) * config.scale_of(name)
+    with np.errstate(over="ignore"):
+        kept, single = scaled.astype(lora_b.dtype), scaled.astype(np.float32)
+    if np.array_equal(kept.astype(np.float64), scaled):
+        return _Factors(lora_a, kept)
+    check_finite(single, f"{name} times its scale {config.scale_of(name):g}", path)
+    return _Factors(lora_a.astype(np.float32), single)
 
 
-def _stack_layers(module: str, pairs: Mapping[int, LoraPair], layers: int, path: Path) -> LoraPair:
+def _stack_layers(pairs: Mapping[int, _Factors], layers: int) -> LoraPair:
     rank = max(pair.lora_a.shape[1] for pair in pairs.values())
     first = next(iter(pairs.values()))
-    nothing = jax.tree.map(jnp.zeros_like, first)
+    dtype = jnp.result_type(*(leaf for pair in pairs.values() for leaf in pair))
+    lora_a = np.zeros((layers, first.lora_a.shape[0], rank), dtype)
+    lora_b = np.zeros((layers, rank, first.lora_b.shape[1]), dtype)
     for layer, pair in pairs.items():
-        if (pair.lora_a.shape[0], pair.lora_b.shape[1]) != (
-            first.lora_a.shape[0],
-            first.lora_b.shape[1],
-        ):
-            raise UserError(
-                f"{path}: {hf_name(module, layer)} is [I, O] = [{pair.lora_a.shape[0]}, "
-                f"{pair.lora_b.shape[1]}], {hf_name(module, next(iter(pairs)))} "
-                f"[{first.lora_a.shape[0]}, {first.lora_b.shape[1]}]"
-            )
-    padded = [pad_rank_of(pairs.get(layer, nothing), rank) for layer in range(layers)]
-    return LoraPair(*(jnp.stack(leaves) for leaves in zip(*padded, strict=True)))
+        lora_a[layer, :, : pair.lora_a.shape[1]] = pair.lora_a
+        lora_b[layer, : pair.lora_b.shape[0]] = pair.lora_b
+    return LoraPair(jnp.asarray(lora_a), jnp.asarray(lora_b))

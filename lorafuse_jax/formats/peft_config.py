@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lorafuse_jax.formats.folder import read_json
+from lorafuse_jax.formats.targets import SELECTING
 from lorafuse_jax.types import UserError
 
 CONFIG_FILE = "adapter_config.json"
@@ -32,19 +33,11 @@ _MUST_BE_OFF = {
     "arrow_config": "Arrow routes between adapters",
     "megatron_config": "its layers are split by Megatron",
 }
-_CARRIED = (
-    "task_type",
-    "target_modules",
-    "exclude_modules",
-    "layers_to_transform",
-    "layers_pattern",
-    "fan_in_fan_out",
-)
+_CARRIED = (*SELECTING, "fan_in_fan_out", "task_type", "auto_mapping")
 """What says where an adapter belongs and goes into the configuration of what is made of it."""
 
 _WITHOUT_EFFECT = {
     "peft_type",
-    "auto_mapping",
     "peft_version",
     "base_model_name_or_path",
     "revision",
@@ -67,7 +60,7 @@ _WITHOUT_EFFECT = {
 }
 """Read here, or of no consequence for a trained adapter."""
 
-_OFF = (None, False, "none", [], {}, ())
+_OFF = (None, False, "none", "", [], {}, ())
 _INITS_THAT_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
@@ -119,21 +112,51 @@ def read_peft_config(folder: Path) -> PeftConfig:
     try:
         return PeftConfig(
             base_model=config.get("base_model_name_or_path") or "",
-            rank=int(config["r"]),
-            alpha=float(config["lora_alpha"]),
-            rank_pattern={k: int(r) for k, r in (config.get("rank_pattern") or {}).items()},
-            alpha_pattern={k: float(a) for k, a in (config.get("alpha_pattern") or {}).items()},
+            rank=_rank(config["r"], "r"),
+            alpha=_number(config["lora_alpha"], "lora_alpha"),
+            rank_pattern=_patterns(config, "rank_pattern", _rank),
+            alpha_pattern=_patterns(config, "alpha_pattern", _number),
             use_rslora=bool(config.get("use_rslora")),
-            carried={k: config[k] for k in _CARRIED if config.get(k) not in _OFF},
+            carried=_carried(config),
             provenance=(config.get("auto_mapping") or {}).get(PROVENANCE_KEY, {}),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, re.error) as error:
         raise UserError(f"{path}: {error!r}; expected r, lora_alpha as PEFT writes them") from None
+
+
+def _carried(config: Mapping[str, Any]) -> dict[str, Any]:
+    """That of ``_CARRIED`` which says something; an adapter without a task keeps to have none."""
+    carried: dict[str, Any] = {"task_type": config.get("task_type")}
+    for key in _CARRIED:
+        value = config.get(key)
+        if key == "auto_mapping":  # without a task, PEFT's AutoPeftModel finds the model by it
+            value = {k: v for k, v in (value or {}).items() if k != PROVENANCE_KEY}
+        if value is not None and value is not False and value not in ("", [], {}):
+            carried[key] = value
+    return carried
+
+
+def _number(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not math.isfinite(float(value)):
+        raise ValueError(f"{what} = {value}")
+    return float(value)
+
+
+def _rank(value: Any, what: str) -> int:
+    if _number(value, what) < 1 or int(value) != value:
+        raise ValueError(f"{what} = {value} is no rank")
+    return int(value)
+
+
+def _patterns(config: Mapping[str, Any], key: str, number: Callable[[Any, str], Any]) -> dict:
+    given = config.get(key) or {}
+    return {re.compile(k).pattern: number(v, f"{key} of {k!r}") for k, v in given.items()}
 
 
 def peft_config_json(
     base_model: str,
-    ranks: dict[str, int],
+    rank: int,
+    patterns: Mapping[str, int],
     carried: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -141,20 +164,19 @@ def peft_config_json(
 
     Args:
         base_model: name or path.
-        ranks: regular expression of module names -> rank; the first that matches holds.
+        rank: of all modules that no pattern matches.
+        patterns: regular expression of module names -> rank; the first that matches holds.
         carried: of ``PeftConfig``; ``target_modules`` at least.
         provenance: where it comes from.
     """
-    rank = max(ranks.values())
-    others = {pattern: r for pattern, r in ranks.items() if r != rank}
+    ours = {PROVENANCE_KEY: dict(provenance)} if provenance else {}
     return {
         "peft_type": "LORA",
-        "auto_mapping": {PROVENANCE_KEY: dict(provenance)} if provenance else None,
         "base_model_name_or_path": base_model or None,
         "r": rank,
         "lora_alpha": rank,
-        "rank_pattern": others,
-        "alpha_pattern": others,
+        "rank_pattern": dict(patterns),
+        "alpha_pattern": dict(patterns),
         "lora_dropout": 0.0,
         "bias": "none",
         "use_rslora": False,
@@ -164,6 +186,7 @@ def peft_config_json(
         "task_type": "CAUSAL_LM",
         "fan_in_fan_out": False,
         **carried,
+        "auto_mapping": {**carried.get("auto_mapping", {}), **ours} or None,
     }
 
 

@@ -17,7 +17,7 @@ from lorafuse_jax.formats.folder import read_json
 from lorafuse_jax.types import UserError
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Array]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Array | np.ndarray]) -> None:
     """A safetensors file, as PyTorch would write it; the same tensors give the same bytes."""
     whole = {name: jnp.asarray(np.ascontiguousarray(t)) for name, t in sorted(tensors.items())}
     save_file(whole, str(path), metadata={"format": "pt"})

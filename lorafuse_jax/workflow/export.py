@@ -3,19 +3,20 @@
 import shutil
 from pathlib import Path
 
-from lorafuse_jax.adapter import norm
-from lorafuse_jax.formats import load_adapter, read_peft_config, read_provenance
+from lorafuse_jax.formats import read_peft_config, read_provenance
+from lorafuse_jax.formats.deltas import deltas_of
 from lorafuse_jax.formats.dense import is_dense
 from lorafuse_jax.formats.folder import check_free, new_folder, write_json
-from lorafuse_jax.formats.hf_model import MODEL_FILE, check_base, targets_of, write_merged
+from lorafuse_jax.formats.hf_model import MODEL_FILE, read_checkpoint, targets_of, write_merged
 from lorafuse_jax.run_folder import versions
 from lorafuse_jax.workflow.progress import console, meter
 
 ABOUT_FILE = "lorafuse.json"
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx")
 
 
 def export(base: Path, adapter_folder: Path, out: Path) -> Path:
-    """Write ``base`` with the adapter added, whole or not at all; never the whole model in memory.
+    """Write ``base`` with the adapter added, whole or not at all, in the memory of one tensor.
 
     Everything else of the base (configuration, tokenizer) is copied. ``lorafuse.json`` says what
     was added.
@@ -29,15 +30,16 @@ def export(base: Path, adapter_folder: Path, out: Path) -> Path:
         UserError: the adapter does not fit, or ``out`` is taken; before anything is written.
     """
     check_free(out)
-    files = check_base(base)
-    adapter = load_adapter(adapter_folder)
-    targets = targets_of(base, files, adapter, fan_in_fan_out=_is_conv1d(adapter_folder))
-    shards = len(set(files.values()))
+    tensors = read_checkpoint(base)
+    deltas = deltas_of(adapter_folder)
+    targets = targets_of(base, tensors, deltas, fan_in_fan_out=_is_conv1d(adapter_folder))
+    squared = 0.0
     with new_folder(out) as whole:
-        with meter("exporting", shards) as progress:
-            for shard in write_merged(whole, files, targets, adapter):
-                progress.advance(1, shard)
-        _copy_rest(base, whole, {file.name for file in files.values()})
+        with meter("exporting", len(targets)) as progress:
+            for name, added in write_merged(whole, tensors, targets):
+                squared += added
+                progress.advance(1, name)
+        _copy_rest(base, whole)
         about = {
             "base": str(base),
             "adapter": adapter_folder.name,
@@ -46,7 +48,7 @@ def export(base: Path, adapter_folder: Path, out: Path) -> Path:
         }
         write_json(whole / ABOUT_FILE, about)
     console.print(
-        f"{len(targets)} of {len(files)} tensors changed, by a norm of {float(norm(adapter)):.4g} "
+        f"{len(targets)} of {len(tensors)} tensors changed, by a norm of {squared**0.5:.4g} "
         f"together · {out}"
     )
     return out
@@ -58,13 +60,13 @@ def _is_conv1d(adapter_folder: Path) -> bool:
     return bool(read_peft_config(adapter_folder).carried.get("fan_in_fan_out"))
 
 
-def _copy_rest(base: Path, whole: Path, written: set[str]) -> None:
-    """All that is small and no copy of the weights: configuration, tokenizer, licence."""
-    weights = {*written, ABOUT_FILE}
+def _copy_rest(base: Path, whole: Path) -> None:
+    """All that is small and no copy of the weights: configuration, tokenizer, licence.
+
+    Of the indices that of our shards alone: others tell of files that are not copied.
+    """
+    index = "" if (whole / MODEL_FILE).exists() else f"{MODEL_FILE}.index.json"
     for file in sorted(base.iterdir()):
-        copies = file.suffix in (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")
-        if file.is_file() and not copies and file.name not in weights:
+        stale = file.name.endswith(".index.json") and file.name != index
+        if file.is_file() and file.suffix not in WEIGHTS and not stale and file.name != ABOUT_FILE:
             shutil.copyfile(file, whole / file.name)
-    assert (whole / "config.json").exists()
-    if len(written) == 1:
-        (whole / f"{MODEL_FILE}.index.json").unlink(missing_ok=True)

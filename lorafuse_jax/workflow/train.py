@@ -15,6 +15,7 @@ from lorafuse_jax.adapter import take
 from lorafuse_jax.data.batches import Loader, full_batches
 from lorafuse_jax.formats.checkpoint import Checkpoints
 from lorafuse_jax.formats.peft import save_peft
+from lorafuse_jax.formats.targets import last_parts
 from lorafuse_jax.lora import (
     ALL_LINEAR,
     LoraRule,
@@ -184,6 +185,7 @@ def train(config: TrainConfig, out: Path) -> RunFolder:
                 scaled(take(state.adapter, k), rules),
                 base_model=str(model.path),
                 provenance={"seed": seed, "base_fingerprint": model.fingerprint, **run.config()},
+                carried={"target_modules": last_parts(state.adapter)},
             )
     console.print(f"wrote {len(config.seeds)} adapters to {out / 'adapters'}")
     return run

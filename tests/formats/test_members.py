@@ -52,7 +52,15 @@ def test_hash_tells_members_apart_and_not_their_places(tmp_path):
     assert first.hashes[0] != first.hashes[1]
 
 
-@pytest.mark.parametrize(("one", "other"), [("org/m", "/data/m/"), ("org/M", "org/m"), ("m", "")])
+BASES = [
+    ("org/m", "/data/m/"),
+    ("org/M", "org/m"),
+    ("m", ""),
+    ("org/m", "/root/.cache/huggingface/hub/models--org--m/snapshots/0a1b2c/"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), BASES)
 def test_base_models_with_one_name_in_other_places_are_one(one, other, tmp_path):
     folders = [write(tmp_path, "a", base_model=one), write(tmp_path, "b", base_model=other)]
     assert load_members(folders).base_model == one
@@ -74,6 +82,16 @@ def resized(adapter):
     return adapter | {Q: LoraPair(pair.lora_a[:, :9], pair.lora_b)}
 
 
+def resized_layer(adapter):
+    """As if its second layer were of another model."""
+    a, b = adapter[Q]
+    own = "model/layers/{}/self_attn/q_proj"
+    return without(adapter, Q) | {
+        own.format(0): LoraPair(a[:1], b[:1]),
+        own.format(1): LoraPair(a[1:, :9], b[1:]),
+    }
+
+
 def without_layer(adapter):
     return adapter | {Q: LoraPair(*(leaf.at[1].set(0) for leaf in adapter[Q]))}
 
@@ -81,9 +99,19 @@ def without_layer(adapter):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: without(a, DOWN), rf"/b lacks module {DOWN}, which .*/a adapts"),
-        (lambda a: a | {"layers/x": a[Q]}, r"/a lacks module layers/x, which .*/b adapts"),
-        (resized, rf"/b: {Q} is \[I, O\] = \[9, 16\], in .*/a \[16, 16\]"),
+        (
+            lambda a: without(a, DOWN),
+            r"/b lacks module model.layers.0.mlp.down_proj, which .*/a adapts .and 1 more",
+        ),
+        (lambda a: a | {"layers/x": a[Q]}, r"/a lacks module model.layers.0.x, which .*/b adapts"),
+        (
+            resized,
+            r"/b: model.layers.0.self_attn.q_proj is \[I, O\] = \[9, 16\], in .*/a \[16, 16\]",
+        ),
+        (
+            resized_layer,
+            r"/b: model.layers.1.self_attn.q_proj is \[I, O\] = \[9, 16\], in .*/a \[16, 16\]",
+        ),
         (without_layer, r"/b lacks module model.layers.1.self_attn.q_proj, which .*/a adapts"),
         (
             lambda a: {m: LoraPair(p.lora_a, 0 * p.lora_b) for m, p in a.items()},
@@ -101,6 +129,12 @@ def test_members_with_other_targets_in_their_configurations_carry_none(tmp_path)
     folders = [write(tmp_path, "a"), write(tmp_path, "b")]
     change_config(folders[1], target_modules=r".*(q_proj|down_proj)")
     assert "target_modules" not in load_members(folders).carried
+
+
+def test_members_of_different_tasks_make_something_without_a_task(tmp_path):
+    folders = [write(tmp_path, "a"), write(tmp_path, "b")]
+    change_config(folders[1], task_type="SEQ_CLS")
+    assert load_members(folders).carried["task_type"] is None
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,11 @@ def test_adapter_comes_back_bit_for_bit(dtype, ranks, tmp_path):
 def test_folder_says_what_it_is(folder):
     config = read_peft_config(folder)
     assert (config.base_model, config.rank, config.alpha) == ("tiny/llama", 3, 3)
-    assert config.carried["target_modules"] == ["down_proj", "q_proj"]
+    assert config.carried["target_modules"] == [
+        f"model.layers.{layer}.{module}"
+        for layer in (0, 1)
+        for module in ("mlp.down_proj", "self_attn.q_proj")
+    ]
     assert read_provenance(folder) == config.provenance == INFO["provenance"]
     assert {file.name for file in folder.iterdir()} == {CONFIG, WEIGHTS}
     assert [path.name for path in folder.parent.iterdir()] == ["good"]
@@ -138,6 +142,16 @@ def test_what_peft_saves_is_loaded_with_its_scale(settings, tmp_path):
             r"down_proj has rank 3 in lora_A and 3 in lora_B, .*says 4",
         ),
         ({"r": "many"}, "expected r, lora_alpha"),
+        ({"r": 0}, "r = 0 is no rank"),
+        ({"lora_alpha": float("nan")}, "lora_alpha = nan"),
+        ({"rank_pattern": {"q_proj": 2.5}}, "rank_pattern of 'q_proj' = 2.5 is no rank"),
+        ({"alpha_pattern": {"(": 2}}, "missing ., unterminated"),
+        ({"target_parameters": ["mlp.experts"]}, "parameters that are not linear layers"),
+        ({"alora_invocation_tokens": [3]}, "aLoRA"),
+        ({"use_qalora": True}, "QA-LoRA"),
+        ({"use_bdlora": {"nblocks": 2}}, "BD-LoRA"),
+        ({"kasa_config": {"beta": 1}}, "KaSA"),
+        ({"arrow_config": {"top_k": 2}}, "Arrow"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -156,12 +170,18 @@ def test_config_beyond_plain_lora_is_refused_by_name(changes, message, folder):
         ),
         (
             lambda t: t.update({"base_model.model.lm_head.weight": np.ones((2, 2))}),
-            "lm_head.weight",
+            "'base_model.model.lm_head.weight'; it is a whole weight.* vocabulary was resized",
         ),
         (lambda t: t.update({KEY.format(0, "magnitude"): np.ones(2)}), "lora_magnitude"),
         (
-            lambda t: t.update({KEY.format(1, "A"): np.ones((3, 9), "f4")}),
-            r"q_proj is \[I, O\] = \[9, 16\], model.layers.0.self_attn.q_proj \[16, 16\]",
+            lambda t: t.update(
+                {"base_model.model.model.embed_tokens.lora_embedding_A": np.ones(2)}
+            ),
+            "it adapts an embedding",
+        ),
+        (
+            lambda t: t.update({KEY.format(1, "A"): np.ones((3, 16), "i1")}),
+            "lora_A.weight is int8; expected float32, float16 or bfloat16",
         ),
         (lambda t: t.update({KEY.format(1, "B"): np.ones(3, "f4")}), r"no matrix but \[3\]"),
         (lambda t: t[KEY.format(1, "B")].fill(np.nan), r"q_proj.lora_B.weight has NaN or inf"),
@@ -172,6 +192,12 @@ def test_config_beyond_plain_lora_is_refused_by_name(changes, message, folder):
 def test_tensors_that_do_not_fit_are_refused_by_name(change, message, folder):
     change_tensors(folder, change)
     with pytest.raises(UserError, match=message):
+        load_peft(folder)
+
+
+def test_scale_that_takes_the_numbers_beyond_float32_is_refused(folder):
+    change_config(folder, lora_alpha=1e42)
+    with pytest.raises(UserError, match=r"times its scale .* has NaN or infinite entries"):
         load_peft(folder)
 
 
