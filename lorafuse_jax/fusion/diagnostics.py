@@ -74,7 +74,7 @@ def diagnose(pair: LoraPair, quantile: float = 0.9) -> Diagnostics:
 def norm_after(op: Operator, stacked: Adapter, key: Key[Array, ""]) -> Float[Array, ""]:
     """The norm of the operator's result at default settings, over the mean norm of the members.
 
-    Dense results are measured layer by layer and never held.
+    Dense results are measured layer by layer and never held. It is 0 where all members are zero.
 
     Args:
         op: one that needs no statistic.
@@ -84,7 +84,8 @@ def norm_after(op: Operator, stacked: Adapter, key: Key[Array, ""]) -> Float[Arr
     measured = compose(op, _only_the_norm)
     length = norm(measured(stacked, key=key if op.stochastic else None))
     members = num_members(stacked)
-    return length / (sum(norm(take(stacked, k)) for k in range(members)) / members)
+    single = jnp.stack([norm(take(stacked, k)) for k in range(members)]).mean()
+    return jnp.where(single == 0, 0, length / jnp.where(single == 0, 1, single))
 
 
 def applicable(ops: Iterable[Operator], members: int) -> list[Operator]:

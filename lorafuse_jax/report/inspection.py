@@ -15,16 +15,16 @@ HEADINGS = (
     "module",
     "norm",
     "cosine",
-    "overlap in",
-    "out",
-    "same sign %",
-    "robust %",
-    "conflicting %",
-    "quiet %",
+    "shared\nin",
+    "shared\nout",
+    "same\nsign %",
+    "robust\n%",
+    "con-\nflicting",
+    "quiet\n%",
 )
 CAPTION = (
-    "Means over layers and members. Cosine: of two members' deltas as vectors. Overlap: the share "
-    "of one member's fan-in (out) space that lies in another's. Same sign: of two members' "
+    "Means over layers and members. Cosine: of two members' deltas as vectors. Shared: how much "
+    "of one member's fan-in (out) space lies in another's, 0 to 1. Same sign: of two members' "
     "entries, 50 % by chance. Robust: entries that members are large in (top 10 %) with one sign; "
     "conflicting: with both; quiet: the others. The last row weighs modules by their entries, and "
     "its norm is of the whole adapter."
@@ -83,11 +83,25 @@ def terminal_tables(found: Inspection) -> list[Table]:
     """For the terminal."""
     tables = []
     for title, headings, rows in _tables(found):
-        table = Table(box=SIMPLE, title=title, title_justify="left", title_style="bold")
+        table = Table(
+            box=SIMPLE,
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            show_edge=False,
+            pad_edge=False,
+            collapse_padding=True,
+        )
         for number, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=True)
+            table.add_column(
+                heading,
+                justify="left" if number == 0 else "right",
+                overflow="fold",  # long names, so that numbers stay whole
+                min_width=max(len(row[number]) for row in rows) if number else None,
+            )
         for row in rows:
-            table.add_row(*row, style="bold" if row[0] == "all" else None)
+            name = row[0].removeprefix("layers/")
+            table.add_row(name, *row[1:], style="bold" if name == "all" else None)
         tables.append(table)
     return tables
 
@@ -97,7 +111,8 @@ def markdown(found: Inspection) -> str:
     parts = []
     for title, headings, rows in _tables(found):
         rule = ["---", *["---:"] * (len(headings) - 1)]
-        lines = [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
+        names = [heading.replace("-\n", "").replace("\n", " ") for heading in headings]
+        lines = [f"| {' | '.join(row)} |" for row in (names, rule, *rows)]
         parts.append(f"## {title}\n\n" + "\n".join(lines))
     return "\n\n".join([*parts[:1], CAPTION, *parts[1:]]) + "\n"
 
@@ -106,10 +121,11 @@ def figure(found: Inspection) -> Figure:
     """Mean cosine by module and layer, cosines of whole members, and norms after fusion."""
     rows = len(found.by_layer)
     operators = sorted(found.norm_after, key=lambda name: found.norm_after[name])
-    height = 1.6 + 0.28 * max(rows, 4) + 0.26 * max(len(operators), len(found.members))
-    drawn = Figure(figsize=(11, height), layout="constrained")
-    ratios = (max(rows, 4), max(len(operators), 6))
-    top, bottom = np.ravel(np.array(drawn.subfigures(2, 1, height_ratios=ratios), dtype=object))
+    upper = 0.8 + 0.28 * max(rows, 4)
+    lower = 0.8 + 0.26 * max(len(operators), 1.5 * len(found.members), 8)
+    drawn = Figure(figsize=(11, upper + lower), layout="constrained")
+    parts = drawn.subfigures(2, 1, height_ratios=(upper, lower))
+    top, bottom = np.ravel(np.array(parts, dtype=object))
     layers = max(len(values) for values in found.by_layer.values())
     grid = np.full((rows, layers), np.nan)
     for number, values in enumerate(found.by_layer.values()):
@@ -117,7 +133,7 @@ def figure(found: Inspection) -> Figure:
     axes = top.subplots()
     limit = max(0.05, float(np.nanmax(np.abs(grid))))
     shades = axes.imshow(grid, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes.set_yticks(range(rows), [_short(module) for module in found.by_layer])
+    axes.set_yticks(range(rows), [_clipped(_short(module), 40) for module in found.by_layer])
     axes.set_xlabel("layer")
     axes.set_title("mean cosine of two members' deltas", loc="left", fontsize=11, color=LABEL)
     drawn.colorbar(shades, ax=axes, pad=0.01)
@@ -131,7 +147,7 @@ def summary_line(found: Inspection) -> str:
     """One sentence that says what matters."""
     whole = found.lines[-1]
     size = len(found.members)
-    expected = ((1 + (size - 1) * whole.cosine) / size) ** 0.5
+    expected = max(0.0, (1 + (size - 1) * whole.cosine) / size) ** 0.5
     return (
         f"{size} members with a mean cosine of {whole.cosine:.3f}: their plain mean keeps "
         f"about {expected:.0%} of one member's norm."
@@ -161,9 +177,11 @@ def _cosine_panel(axes, found: Inspection) -> None:
     for i, j in combinations(range(size), 2):
         shade = "white" if abs(values[i, j]) > 0.6 * limit else LABEL
         for x, y in ((i, j), (j, i)):
-            axes.text(x, y, f"{values[i, j]:.2f}", ha="center", va="center", color=shade)
-    axes.set_xticks(range(size), found.members, rotation=30, ha="right")
-    axes.set_yticks(range(size), found.members)
+            text = f"{values[i, j]:.3f}" if size < 6 else f"{values[i, j]:.2f}"
+            axes.text(x, y, text, ha="center", va="center", color=shade, fontsize=9)
+    axes.set_xticks(range(size), [_clipped(name, 12) for name in found.members])
+    axes.tick_params(axis="x", rotation=0 if size < 4 else 90)
+    axes.set_yticks(range(size), [_clipped(name, 24) for name in found.members])
     axes.set_title("cosines of whole members", loc="left", fontsize=11, color=LABEL)
 
 
@@ -181,6 +199,11 @@ def _norm_panel(axes, found: Inspection, operators: Sequence[str]) -> None:
     axes.set_title("norm after fusion (dotted: a member's)", loc="left", fontsize=11, color=LABEL)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _clipped(name: str, length: int) -> str:
+    """The end of a long name, where names of a kind differ."""
+    return name if len(name) <= length else f"…{name[1 - length :]}"
 
 
 def _short(module: str) -> str:

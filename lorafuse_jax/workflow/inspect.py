@@ -10,7 +10,7 @@ import numpy as np
 from lorafuse_jax.adapter import cosine, norm, take
 from lorafuse_jax.formats.folder import check_free, new_folder
 from lorafuse_jax.formats.members import Members
-from lorafuse_jax.fusion import OPERATORS, get_operator
+from lorafuse_jax.fusion import OPERATORS, Operator, get_operator
 from lorafuse_jax.fusion.diagnostics import Diagnostics, applicable, diagnose, norm_after
 from lorafuse_jax.report.inspection import (
     CAPTION,
@@ -38,6 +38,7 @@ USUAL_OPERATORS = (
     "iso",
 )
 """One of every kind, and the controls; all of them would take minutes."""
+UNFOLDED = 1000
 
 
 def inspect(members: Members, operators: Sequence[str] | None, out: Path | None) -> Inspection:
@@ -50,16 +51,15 @@ def inspect(members: Members, operators: Sequence[str] | None, out: Path | None)
         out: folder for ``inspect.md``, ``inspect.json`` and ``inspect.png``.
 
     Raises:
-        UserError: a single member, an unknown operator, or ``out`` is taken; before any work.
+        UserError: a single member, an operator that is unknown or cannot fuse them, or ``out`` is
+            taken; before any work.
     """
     size = len(members.names)
     if size < 2:
         raise UserError(f"{members.names[0]} is a single adapter: nothing to compare it with")
     if out is not None:
         check_free(out)
-    names = USUAL_OPERATORS if operators is None else operators
-    asked = OPERATORS.values() if tuple(names) == ("all",) else map(get_operator, names)
-    ops = applicable(asked, size)
+    ops = _operators(operators, size)
     diagnostics: dict[str, Diagnostics] = {}
     effects: dict[str, float] = {}
     with meter("inspecting", len(members.stacked) + len(ops)) as progress:
@@ -72,7 +72,9 @@ def inspect(members: Members, operators: Sequence[str] | None, out: Path | None)
             progress.advance(1, op.name)
     found = _inspection(members, diagnostics, effects)
     for table in terminal_tables(found):
-        console.print(table)
+        # in a file or a pipe nothing is folded: rich would take it to be 80 columns wide
+        console.print(table, width=None if console.is_terminal else UNFOLDED)
+        console.print()
     console.print(CAPTION, style="dim")
     console.print(summary_line(found))
     if out is not None:
@@ -80,13 +82,29 @@ def inspect(members: Members, operators: Sequence[str] | None, out: Path | None)
     return found
 
 
-def _norm_after(op, members: Members) -> float:
+def _operators(names: Sequence[str] | None, size: int) -> list[Operator]:
+    """Each once; of those that were not asked for by name, the applicable ones."""
+    if names is None or tuple(names) == ("all",):
+        return applicable(map(get_operator, OPERATORS if names else USUAL_OPERATORS), size)
+    asked = {op.name: op for op in map(get_operator, names)}
+    for op in asked.values():
+        if op.statistic is not None:
+            raise UserError(
+                f"{op.name} needs {op.statistic}, which come from a model and data; what it does "
+                "to the norm cannot be told from adapters alone"
+            )
+        if not applicable([op], size):
+            raise UserError(f"{op.name} fuses {op.max_members} members at most, not {size}")
+    return list(asked.values())
+
+
+def _norm_after(op: Operator, members: Members) -> float:
     """Module by module where the operator allows it, so that little is held at a time."""
     key = jax.random.key(0)
     effect = jax.jit(lambda stacked: norm_after(op, stacked, key))
     if op.lift == "tree":
         return float(effect(members.stacked))
-    squares = single = 0.0
+    squares = 0.0
     for module, update in members.stacked.items():
         alone = {module: update}
         lengths = [float(norm(take(alone, k))) for k in range(len(members.names))]

@@ -104,6 +104,12 @@ def test_norm_after_is_the_results_norm_over_the_members(op, stacked):
     np.testing.assert_allclose(norm_after(op, stacked, key), norm(fused) / members, rtol=FLOAT32)
 
 
+def test_norm_after_of_members_that_are_zero_is_defined(stacked):
+    """As a module is that no member's training reached."""
+    dead = {MODULE: LoraPair(stacked[MODULE].lora_a, jnp.zeros_like(stacked[MODULE].lora_b))}
+    assert norm_after(mean, dead, jax.random.key(0)) == 0
+
+
 def test_operators_that_need_data_or_fewer_members_are_not_applicable():
     three = applicable(OPERATORS.values(), 3)
     assert fisher not in three and slerp not in three and ties in three

@@ -31,6 +31,7 @@ def test_inspection_shows_and_writes_what_members_have_in_common(
     operators = ("mean", "scaled_mean", "ties", "dare")
     command(monkeypatch, *folders, "--out", tmp_path / "out", "--operators", *operators)
     shown = capsys.readouterr().out
+    assert len(max(shown.partition("Means over")[0].splitlines(), key=len)) <= 100
     for word in ("transformer/h/*/attn/c_attn", "member-2", "conflicting", *operators):
         assert word in shown
         assert word in (tmp_path / "out" / "inspect.md").read_text()
@@ -54,6 +55,8 @@ def test_inspection_shows_and_writes_what_members_have_in_common(
     [
         (1, (), "has nothing to be fused with"),
         (2, ("--operators", "tise"), "did you mean ties"),
+        (2, ("--operators", "fisher"), "fisher needs"),
+        (3, ("--operators", "mean", "slerp"), "slerp fuses 2 members at most, not 3"),
         (2, ("--out", "."), "is there already"),
     ],
 )
