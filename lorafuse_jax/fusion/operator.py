@@ -76,6 +76,11 @@ class Operator:
         """Name -> type and default: the signature of ``fn`` is the schema."""
         return hyperparameters_of(self.fn)
 
+    @property
+    def numbers(self) -> list[str]:
+        """Hyper-parameters that may be traced: swept under vmap, or learned."""
+        return [name for name, hyper in self.hyperparameters.items() if hyper.takes_arrays]
+
     def resolve(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Every hyper-parameter with its value: as given, or else its default.
 

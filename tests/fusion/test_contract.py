@@ -219,12 +219,10 @@ def test_operator_fuses_members_of_different_rank_as_what_they_are(op, rng):
     assert_same(fused, compiled(op)(stack([twice, *others]), weights), 10 * FLOAT32)
 
 
-@every_operator
+@declaring("numbers")
 def test_operator_can_be_swept_over_its_numbers_in_one_vmap(op, rng):
     stacked = members_for(op, rng)
-    numbers = [name for name, hyper in op.hyperparameters.items() if hyper.takes_arrays]
-    if not numbers:
-        pytest.skip("no hyper-parameter of it is a number")
+    numbers = op.numbers
     defaults = {name: op.hyperparameters[name].default for name in numbers}
     sweeps = {n: jnp.array([0.8, 1.0]) * (0.5 if d is None else d) for n, d in defaults.items()}
     fuse = lambda settings: op(stacked, **settings, **extra_for(op, stacked))  # noqa: E731
