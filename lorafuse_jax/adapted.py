@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from lorafuse_jax.gram import gram_hook
-from lorafuse_jax.lora import LoraRule, adapter_hook, check_fits, member_rows_hook, scaled
-from lorafuse_jax.models.cache import Cache
+from lorafuse_jax.lora import Bank, LoraRule, adapter_hook, bank_hook, check_fits, scaled
+from lorafuse_jax.models.cache import KeyValues, Past
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.decoder import cached_hidden_states, hidden_states
+from lorafuse_jax.models.decoder import extend, hidden_states
 from lorafuse_jax.models.head import output_logits, token_log_probs
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.types import Adapter, Params
@@ -78,23 +78,28 @@ def batch_log_probs(
 def extend_rows(
     config: DecoderConfig,
     params: Params,
-    stacked: Adapter,
+    bank: Bank,
     tokens: Int[Array, "SB T"],
-    present: Bool[Array, "SB T"],
-    cache: Cache,
-) -> tuple[Float[Array, "SB T D"], Cache]:
-    """Continue the cached rows of all members by T tokens; gives their hidden states.
+    positions: Int[Array, "SB T"],
+    segments: Int[Array, "SB T"] | None,
+    past: Sequence[Array] | None,
+) -> tuple[Float[Array, "SB T D"], KeyValues]:
+    """Read or continue rows of many members; gives hidden states, and what a cache keeps.
 
     Args:
         config: what ``params`` was made for.
         params: base weights.
-        stacked: leaves [S, L, ...] with their scale; empty for the base model (S = 1).
+        bank: the members' adapters; empty if all of them are the base model.
         tokens: B rows of each member, member by member.
-        present: False for padding.
-        cache: what came before.
+        positions: of the tokens.
+        segments: which sequence each belongs to, 0 for padding; None is one a row.
+        past: the fields of a ``Past``, or None.
     """
-    hook = member_rows_hook(stacked) if stacked else None
-    return cached_hidden_states(config, params, tokens, present, cache, hook=hook)
+    hook = bank_hook(bank) if bank else None
+    earlier = None if past is None else Past(*past)
+    return extend(
+        config, params, tokens, positions=positions, segments=segments, past=earlier, hook=hook
+    )
 
 
 def input_grams(

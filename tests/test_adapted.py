@@ -11,6 +11,7 @@ from lorafuse_jax.adapted import forward, input_grams
 from lorafuse_jax.adapter import stack, to_delta
 from lorafuse_jax.fusion.learned import learn_weights, regmean
 from lorafuse_jax.fusion.linear.mean import mean
+from lorafuse_jax.models.families import llama
 from lorafuse_jax.models.hub import Model
 from tests.tiny import random_adapter, tiny_config, tiny_params
 
@@ -21,7 +22,13 @@ ROUNDING = 1e-4
 def model():
     config = tiny_config()
     return Model(
-        config=config, params=tiny_params(config), tokenizer=None, path=Path("."), fingerprint=""
+        config=config,
+        params=tiny_params(config),
+        tokenizer=None,
+        path=Path("."),
+        fingerprint="",
+        stop_tokens=(0,),
+        family=llama,
     )
 
 

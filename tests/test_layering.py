@@ -15,7 +15,7 @@ ALLOWED = {
     "formats": BASE | {"adapter"},
     "models": BASE,
     "data": BASE,
-    "assets": BASE,
+    "assets": BASE | {"models"},
     "training": BASE,
     "generation": BASE,
     "evaluation": BASE,

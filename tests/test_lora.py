@@ -3,13 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lorafuse_jax.adapter import merge_into, stack, take, to_delta
+from lorafuse_jax.adapter import merge_into, to_delta
 from lorafuse_jax.lora import (
     LoraRule,
     adapter_hook,
+    bank_hook,
     check_fits,
     init_adapter,
-    member_rows_hook,
+    make_bank,
     scaled,
 )
 from lorafuse_jax.models.decoder import hidden_states
@@ -83,10 +84,13 @@ def test_gradients_equal_those_of_plain_products(config, params, tokens):
 
 
 def test_member_rows_equal_each_member_alone(config, params, tokens):
-    stacked = stack([random_adapter(params, seed=s, rank=2 + s) for s in range(3)])
-    together = run(config, params, jnp.tile(tokens, (3, 1)), member_rows_hook(stacked))
-    for member in range(3):
-        alone = run(config, params, tokens, adapter_hook(take(stacked, member)))
+    low = [random_adapter(params, seed=s, rank=r) for s, r in enumerate((2, 2, 5))]
+    some = random_adapter(params, seed=4, targets="layers/mlp/up_proj")
+    adapters = [low[0], low[1], {}, random_dense(params, seed=3), some, low[2]]
+    bank = make_bank(adapters)
+    together = run(config, params, jnp.tile(tokens, (6, 1)), bank_hook(bank))
+    for member, adapter in enumerate(adapters):
+        alone = run(config, params, tokens, adapter_hook(adapter))
         rows = slice(3 * member, 3 * member + 3)
         np.testing.assert_allclose(together[rows], alone, atol=ROUNDING, rtol=ROUNDING)
 

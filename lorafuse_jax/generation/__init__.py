@@ -1,1 +1,1 @@
-"""Batched decoding with a key/value cache, over an adapter axis."""
+"""Decoding for many adapters at once: they are an axis of one batch over one base."""

@@ -1,50 +1,25 @@
-"""Rotary positions and grouped-query attention."""
+"""Grouped-query attention to this call's tokens, and to a cache of earlier ones."""
 
-import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from lorafuse_jax.models.config import LinearScaling, Llama3Scaling, Rope
+from lorafuse_jax.models.cache import LayerPast
 
-
-def rope_frequencies(rope: Rope, head_dim: int) -> np.ndarray:
-    """Angular frequencies [H/2] in radians a token, scaled as ``rope`` says."""
-    frequencies = rope.theta ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
-    match rope.scaling:
-        case None:
-            pass
-        case LinearScaling(factor=factor):
-            frequencies = frequencies / factor
-        case Llama3Scaling() as scaling:
-            wavelength = 2 * math.pi / frequencies
-            turns = scaling.original_context_length / wavelength
-            span = scaling.high_freq_factor - scaling.low_freq_factor
-            kept = np.clip((turns - scaling.low_freq_factor) / span, 0.0, 1.0)
-            frequencies = frequencies * (kept + (1 - kept) / scaling.factor)
-    return frequencies.astype(np.float32)
+CPU_SLICE_BYTES = 1 << 20
+"""On CPU the cache is read in slices of about this size, which stay in a core's own memory."""
 
 
-def rotate(
-    x: Float[Array, "B T N H"], positions: Int[Array, "B T"], frequencies: np.ndarray
-) -> Float[Array, "B T N H"]:
-    """Rotate the two halves of each head by the angle of its position (always in float32)."""
-    angles = positions[..., None, None].astype(jnp.float32) * frequencies
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
-
-
-@partial(jax.checkpoint, prevent_cse=False)
+@partial(jax.checkpoint, prevent_cse=False, static_argnums=(4, 5))
 def attend(
     queries: Float[Array, "B T N H"],
     keys: Float[Array, "B K C H"],
     values: Float[Array, "B K C H"],
     visible: Bool[Array, "B T C"],
+    scale: float,
+    softcap: float | None,
 ) -> Float[Array, "B T N H"]:
     """Softmax attention; the G = N/K query heads of a key head become rows of one matrix product.
 
@@ -53,22 +28,97 @@ def attend(
     In a backward pass the weights are computed again: storing [T, C] for every head and layer, and
     reading it back, costs more than the product itself.
     """
-    batch, time, heads, head_dim = queries.shape
-    kv_heads = keys.shape[1]
-    groups = heads // kv_heads
-    grouped = queries.reshape(batch, time, kv_heads, groups, head_dim)
-    rows = grouped.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, groups * time, head_dim)
-    scores = jax.lax.dot_general(
-        rows * head_dim**-0.5,
-        keys,
-        (((3,), (3,)), ((0, 1), (0, 1))),
-        preferred_element_type=jnp.float32,
-    ).reshape(batch, kv_heads, groups, time, -1)
-    scores = jnp.where(visible[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    rows = _group_rows(queries, keys.shape[1])
+    scores = _scores(rows, keys, visible, scale, softcap)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    mixed = jax.lax.dot_general(
-        weights.reshape(batch, kv_heads, groups * time, -1),
-        values,
-        (((3,), (2,)), ((0, 1), (0, 1))),
-    ).reshape(batch, kv_heads, groups, time, head_dim)
-    return mixed.transpose(0, 3, 1, 2, 4).reshape(batch, time, heads, head_dim)
+    return _ungroup(_mix(weights, values), queries.shape)
+
+
+def attend_with_past(
+    queries: Float[Array, "B T N H"],
+    keys: Float[Array, "B K T H"],
+    values: Float[Array, "B K T H"],
+    visible: Bool[Array, "B T T"],
+    past: LayerPast,
+    scale: float,
+    softcap: float | None,
+) -> Float[Array, "B T N H"]:
+    """As ``attend``, to the slots of a cache as well: two softmaxes, joined by their normalisers.
+
+    XLA copies the slice that a scan over layers takes out of the cache. On CPU it is therefore
+    taken a few rows at a time, so that the copy stays near the core that reads it: that is twice
+    as fast as one copy of a whole layer.
+    """
+    rows = _group_rows(queries, keys.shape[1])
+    own = _partial_softmax(_scores(rows, keys, visible, scale, softcap), values)
+    size = _rows_at_once(past)
+    batch = rows.shape[0]
+
+    def some_rows(start):
+        take = lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, 0)  # noqa: E731
+        window = lambda x: (1, size, *x.shape[2:])  # noqa: E731
+        at = (past.layer, start, 0, 0, 0)
+        layer = lambda x: jax.lax.dynamic_slice(x, at, window(x))[0]  # noqa: E731
+        scores = _scores(take(rows), layer(past.keys), take(past.visible), scale, softcap)
+        return _partial_softmax(scores, layer(past.values))
+
+    if size == batch:
+        earlier = some_rows(0)
+    else:
+        parts = jax.lax.map(some_rows, jnp.arange(0, batch, size))
+        earlier = jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), parts)
+    return _ungroup(_join(own, earlier).astype(values.dtype), queries.shape)
+
+
+def _group_rows(queries: Array, kv_heads: int) -> Array:
+    batch, time, heads, head_dim = queries.shape
+    grouped = queries.reshape(batch, time, kv_heads, heads // kv_heads, head_dim)
+    return grouped.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, head_dim)
+
+
+def _ungroup(mixed: Array, shape: tuple[int, ...]) -> Array:
+    batch, time, heads, head_dim = shape
+    kv_heads = mixed.shape[1]
+    grouped = mixed.reshape(batch, kv_heads, heads // kv_heads, time, head_dim)
+    return grouped.transpose(0, 3, 1, 2, 4).reshape(shape)
+
+
+def _scores(rows: Array, keys: Array, visible: Array, scale: float, softcap: float | None) -> Array:
+    """[B, K, G T, C], float32; very low where nothing is to be seen."""
+    scores = jax.lax.dot_general(
+        rows * scale, keys, (((3,), (3,)), ((0, 1), (0, 1))), preferred_element_type=jnp.float32
+    )
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
+    batch, kv_heads, grouped, slots = scores.shape
+    time = visible.shape[1]
+    scores = scores.reshape(batch, kv_heads, grouped // time, time, slots)
+    scores = jnp.where(visible[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    return scores.reshape(batch, kv_heads, grouped, slots)
+
+
+def _mix(weights: Array, values: Array) -> Array:
+    return jax.lax.dot_general(weights, values, (((3,), (2,)), ((0, 1), (0, 1))))
+
+
+def _partial_softmax(scores: Array, values: Array) -> tuple[Array, Array, Array]:
+    """Largest score, normaliser relative to it, and unnormalised result."""
+    largest = scores.max(axis=-1, keepdims=True)
+    weights = jnp.exp(scores - largest)
+    return largest, weights.sum(axis=-1, keepdims=True), _mix(weights.astype(values.dtype), values)
+
+
+def _join(left: tuple[Array, Array, Array], right: tuple[Array, Array, Array]) -> Array:
+    largest = jnp.maximum(left[0], right[0])
+    factors = [jnp.exp(part[0] - largest) for part in (left, right)]
+    normaliser = left[1] * factors[0] + right[1] * factors[1]
+    return (left[2] * factors[0] + right[2] * factors[1]) / normaliser
+
+
+def _rows_at_once(past: LayerPast) -> int:
+    _, batch, *rest = past.keys.shape
+    if jax.default_backend() != "cpu":
+        return batch
+    row_bytes = past.keys.dtype.itemsize * rest[0] * rest[1] * rest[2]
+    most = max(1, CPU_SLICE_BYTES // row_bytes)
+    return max(size for size in range(1, batch + 1) if batch % size == 0 and size <= most)

@@ -1,32 +1,39 @@
-"""The key/value cache of batched decoding."""
+"""Keys and values of earlier tokens: what a decoder gives out, and what it is handed back."""
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
-
-from lorafuse_jax.models.config import DecoderConfig
+from jaxtyping import Array, Float, Int
 
 
-class Cache(NamedTuple):
-    """Keys and values of every layer, one slot a token, the same slot for all rows.
+class KeyValues(NamedTuple):
+    """Keys and values of every layer for the tokens of one call."""
 
-    Rows of different length are padded on the left, so that all of them write the same slot at each
-    step; ``filled`` says which slots hold a real token of which row.
+    keys: Float[Array, "L B K T H"]
+    values: Float[Array, "L B K T H"]
+
+
+class Past(NamedTuple):
+    """Earlier tokens in C slots a row, in any order; ``positions`` says which a slot holds.
+
+    The decoder only reads it. Whoever keeps the cache writes each call's ``KeyValues`` into it
+    once, for all layers together: an array that a scan over layers changes would be copied.
+
+    Attributes:
+        keys: of every layer.
+        values: of every layer.
+        positions: of the token in each slot, -1 where there is none.
     """
 
     keys: Float[Array, "L B K C H"]
     values: Float[Array, "L B K C H"]
-    filled: Bool[Array, "B C"]
-    length: Int[Array, ""]
+    positions: Int[Array, "B C"]
 
 
-def empty_cache(config: DecoderConfig, rows: int, slots: int, dtype=jnp.float32) -> Cache:
-    """A cache for ``rows`` sequences of at most ``slots`` tokens each, padding included."""
-    shape = (config.num_layers, rows, config.num_kv_heads, slots, config.head_dim)
-    return Cache(
-        keys=jnp.zeros(shape, dtype),
-        values=jnp.zeros(shape, dtype),
-        filled=jnp.zeros((rows, slots), bool),
-        length=jnp.zeros((), jnp.int32),
-    )
+class LayerPast(NamedTuple):
+    """The past of all layers, which one is meant, and what of it each token sees."""
+
+    keys: Float[Array, "L B K C H"]
+    values: Float[Array, "L B K C H"]
+    layer: Int[Array, ""]
+    visible: Array
+    """Bool [B, T, C]."""

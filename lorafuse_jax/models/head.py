@@ -6,10 +6,12 @@ and never computed twice.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.types import Params
@@ -18,19 +20,31 @@ CHUNK = 128
 """Tokens (of one seed, under vmap) whose logits exist at the same time."""
 
 
-def head_table(config: DecoderConfig, params: Params) -> Float[Array, "V D"]:
-    """The output embedding: the input embedding if they are tied."""
-    if config.tie_embeddings:
-        return params["embed_tokens"]["embedding"]
-    return params["lm_head"]["kernel"].T
+class _Head(NamedTuple):
+    """How logits come from a table; hashable, so that a custom gradient may close over it."""
+
+    tied: bool
+    softcap: float | None
+
+    def logits(self, table: Array, hidden: Array) -> Array:
+        spec = "...d,vd->...v" if self.tied else "...d,dv->...v"
+        logits = jnp.einsum(spec, hidden, table, preferred_element_type=jnp.float32)
+        return logits if self.softcap is None else self.softcap * jnp.tanh(logits / self.softcap)
+
+    def back(self, table: Array, logits: Array, cotangent: Array) -> Array:
+        """What a cotangent of the logits is for the hidden states."""
+        if self.softcap is not None:
+            cotangent = cotangent * (1 - (logits / self.softcap) ** 2)
+        spec = "mv,vd->md" if self.tied else "mv,dv->md"
+        return jnp.einsum(spec, cotangent.astype(table.dtype), table)
 
 
 def output_logits(
     config: DecoderConfig, params: Params, hidden: Float[Array, "*B D"]
 ) -> Float[Array, "*B V"]:
     """Logits in float32."""
-    table = head_table(config, params)
-    return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+    head, table = _head_of(config, params)
+    return head.logits(table, hidden)
 
 
 def token_log_probs(
@@ -46,31 +60,53 @@ def token_log_probs(
         hidden: final hidden states of the tokens to score.
         targets: the token that each should predict.
     """
-    return _log_probs(hidden, head_table(config, params), targets)
+    head, table = _head_of(config, params)
+    return _log_probs(head, hidden, table, targets)
 
 
-@jax.custom_vjp
-def _log_probs(hidden: Array, head: Array, targets: Array) -> Array:
-    return _in_chunks(lambda h, t: _chunk(h, head, t)[0], hidden, targets)
+def score_tokens(
+    config: DecoderConfig, params: Params, hidden: Float[Array, "M D"], targets: Int[Array, " M"]
+) -> tuple[Float[Array, " M"], Bool[Array, " M"]]:
+    """As ``token_log_probs``, and whether the target is what greedy decoding would choose."""
+    head, table = _head_of(config, params)
+
+    def chunk(h, t):
+        logits = head.logits(table, h)
+        return _chosen(logits, t)[0], jnp.argmax(logits, axis=-1) == t
+
+    return _in_chunks(chunk, hidden, targets)
 
 
-def _chunk(hidden: Array, head: Array, targets: Array) -> tuple[Array, Array]:
-    logits = jnp.einsum("md,vd->mv", hidden, head, preferred_element_type=jnp.float32)
+def _head_of(config: DecoderConfig, params: Params) -> tuple[_Head, Array]:
+    tied = config.tie_embeddings
+    table = params["embed_tokens"]["embedding"] if tied else params["lm_head"]["kernel"]
+    return _Head(tied, config.logit_softcap), table
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _log_probs(head: _Head, hidden: Array, table: Array, targets: Array) -> Array:
+    return _in_chunks(lambda h, t: _chosen(head.logits(table, h), t)[0], hidden, targets)
+
+
+def _chosen(logits: Array, targets: Array) -> tuple[Array, Array]:
     normalizer = jax.nn.logsumexp(logits, axis=-1)
     chosen = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
-    return chosen - normalizer, jnp.exp(logits - normalizer[:, None])
+    return chosen - normalizer, normalizer
 
 
-def _forward(hidden: Array, head: Array, targets: Array) -> tuple[Array, Array]:
+def _forward(head: _Head, hidden: Array, table: Array, targets: Array) -> tuple[Array, Array]:
     def chunk(h, t):
-        log_probs, softmax = _chunk(h, head, t)
-        return log_probs, head[t] - softmax.astype(head.dtype) @ head
+        logits = head.logits(table, h)
+        log_probs, normalizer = _chosen(logits, t)
+        target = jnp.arange(logits.shape[-1]) == t[:, None]
+        slope = target - jnp.exp(logits - normalizer[:, None])
+        return log_probs, head.back(table, logits, slope)
 
     log_probs, slope = _in_chunks(chunk, hidden, targets)
     return log_probs, slope.astype(hidden.dtype)
 
 
-def _backward(slope: Array, cotangent: Array) -> tuple[Array, None, None]:
+def _backward(head: _Head, slope: Array, cotangent: Array) -> tuple[Array, None, None]:
     return cotangent[:, None].astype(slope.dtype) * slope, None, None
 
 

@@ -4,16 +4,20 @@ import json
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from huggingface_hub import snapshot_download
-from transformers import AutoTokenizer
 
+from lorafuse_jax.models import gguf_file
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.families import FAMILIES
-from lorafuse_jax.models.weights import load_params, weight_files
+from lorafuse_jax.models.quantized import QUANTIZATIONS, Quantization
+from lorafuse_jax.models.safetensors_folder import stored_tensors, weight_files
+from lorafuse_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
+from lorafuse_jax.models.weights import load_params
 from lorafuse_jax.types import Params, UserError
 
 PIECE = 1 << 16
@@ -23,8 +27,6 @@ PIECES = 1 << 10
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 NOT_HUB_FILES = ["*/*", "consolidated*"]
 """Copies of the weights in other layouts, which several hub models carry along."""
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,9 @@ class Model:
         tokenizer: transformers' tokenizer.
         path: the folder it came from.
         fingerprint: tells its weights from another model's.
+        stop_tokens: end an answer: the tokenizer's end of text, and those of generation_config.json
+            (chat models end a turn with another one).
+        family: module of ``models.families``.
     """
 
     config: DecoderConfig
@@ -44,44 +49,100 @@ class Model:
     tokenizer: Any = field(repr=False)
     path: Path
     fingerprint: str
+    stop_tokens: tuple[int, ...]
+    family: ModuleType = field(repr=False)
 
 
-def load_model(path: str | Path, *, dtype: Any = None) -> Model:
-    """Load a Hugging Face folder, or a hub name such as ``"HuggingFaceTB/SmolLM2-135M-Instruct"``.
+def load_model(
+    path: str | Path, *, dtype: Any = None, quantization: Quantization | None = None
+) -> Model:
+    """Load a Hugging Face folder, a GGUF file, or a hub name (``"HuggingFaceTB/SmolLM2-135M"``).
 
     Args:
-        path: a folder with config.json, safetensors and tokenizer; or a hub name.
+        path: a folder with config.json, safetensors and tokenizer; a file that ends in ``.gguf``;
+            or a hub name.
         dtype: of the weights; by default float32 on CPU and bfloat16 elsewhere.
+        quantization: keep the kernels of the layers in 8 bits (``int8``, a scale a channel) or in 4
+            (``nf4``, as QLoRA); embeddings, norms and head stay as they are.
 
     Raises:
         UserError: something is missing, damaged, or not supported; nothing is skipped.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        folder = _download(str(path))
-    config = _read_json(folder / "config.json")
-    family = FAMILIES.get(str(config.get("model_type")))
-    if family is None:
+    if quantization is not None and quantization not in QUANTIZATIONS:
         raise UserError(
-            f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not supported; "
-            f"supported are {', '.join(sorted(FAMILIES))}"
+            f"quantization {quantization!r} is not known; {', '.join(QUANTIZATIONS)} are"
         )
     if dtype is None:
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    decoder_config = family.config_from_hf(config)
-    tokenizer = _load_tokenizer(folder)
-    params = load_params(folder, decoder_config, family.WEIGHTS, dtype)
-    return Model(decoder_config, params, tokenizer, folder, fingerprint(folder))
+    elif not jnp.issubdtype(dtype, jnp.floating):
+        raise UserError(f"weights cannot be {jnp.dtype(dtype).name}; float32 and bfloat16 serve")
+    path = Path(path)
+    if path.suffix == ".gguf" and path.is_file():
+        family, config, stored, tokenizer, stops = _open_gguf(path)
+    else:
+        if not path.is_dir():
+            path = _download(str(path))
+        family, config, stored, tokenizer, stops = _open_folder(path)
+    check_vocabulary(tokenizer, config.vocab_size, path)
+    params = load_params(
+        stored, config, family.WEIGHTS, dtype, quantization=quantization, where=path
+    )
+    return Model(config, params, tokenizer, path, fingerprint(path), stops, family)
 
 
-def fingerprint(folder: Path) -> str:
+def _open_folder(folder: Path):
+    described = _read_json(folder / "config.json")
+    family = FAMILIES.get(str(described.get("model_type")))
+    if family is None:
+        raise UserError(
+            f"{folder / 'config.json'}: model_type {described.get('model_type')!r} is not "
+            f"supported; supported are {', '.join(sorted(FAMILIES))}"
+        )
+    config = family.config_from_hf(described)
+    tokenizer = load_tokenizer(folder)
+    generation = folder / "generation_config.json"
+    more = _read_json(generation).get("eos_token_id") if generation.exists() else None
+    stops = stop_tokens(tokenizer, more)
+    return family, config, stored_tensors(folder), tokenizer, stops
+
+
+def _open_gguf(path: Path):
+    file = gguf_file.open_gguf(path)
+    described = gguf_file.hf_config(file)
+    family = FAMILIES[described["model_type"]]
+    config = gguf_file.with_rope_factors(file, family.config_from_hf(described))
+    tokenizer = gguf_tokenizer(path, file.metadata)
+    stops = stop_tokens(tokenizer, file.metadata.get("tokenizer.ggml.eot_token_id"))
+    return family, config, gguf_file.stored_tensors(file), tokenizer, stops
+
+
+def stop_tokens(tokenizer: Any, more: int | list[int] | None) -> tuple[int, ...]:
+    """What ends an answer: the tokenizer's end of text, and those that the model names."""
+    named = more if isinstance(more, list) else [more]
+    return tuple(sorted({t for t in [tokenizer.eos_token_id, *named] if t is not None}))
+
+
+def check_vocabulary(tokenizer: Any, vocab_size: int, where: Path) -> None:
+    """Raise UserError if the tokenizer has ids for which the model has no embedding."""
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= vocab_size:
+        raise UserError(
+            f"{where}: the tokenizer has ids up to {highest}, the model only {vocab_size} "
+            "embeddings; it is another model's tokenizer, or tokens were added to it and not to "
+            "the model"
+        )
+
+
+def fingerprint(path: Path) -> str:
     """sha256 over config.json and, of each weight file, its size and evenly spaced pieces.
 
     The pieces lie so close that a change of any large matrix, not only of the first and last, is
     seen; hashing 14 GB in full would take longer than to load them.
     """
-    digest = sha256((folder / "config.json").read_bytes())
-    for file in weight_files(folder):
+    digest = sha256()
+    if path.is_dir():
+        digest.update((path / "config.json").read_bytes())
+    for file in weight_files(path) if path.is_dir() else [path]:
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}".encode())
         with file.open("rb") as data:
@@ -115,18 +176,3 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file} is damaged: it holds no JSON object")
     return content
-
-
-def _load_tokenizer(folder: Path) -> Any:
-    # Without this check, transformers may make an empty tokenizer that encodes all text to nothing.
-    if not any((folder / name).exists() for name in TOKENIZER_FILES):
-        raise UserError(
-            f"{folder} has no tokenizer (none of {', '.join(TOKENIZER_FILES)}); save it there with "
-            "tokenizer.save_pretrained(folder)"
-        )
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # transformers and tokenizers raise whatever they meet
-        raise UserError(
-            f"{folder}: transformers cannot load its tokenizer ({type(error).__name__}: {error})"
-        ) from error

@@ -1,27 +1,25 @@
-"""Safetensors to our parameter tree, tensor by tensor, with full coverage or not at all."""
+"""A checkpoint's tensors to our parameter tree, one at a time, with full coverage or not at all."""
 
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.decoder import init_params
+from lorafuse_jax.models.quantized import Quantization, empty_kernel, quantize
 from lorafuse_jax.types import Params, UserError
 
-UNUSED_SUFFIX = ".rotary_emb.inv_freq"
-"""Old checkpoints store the rotary frequencies, which follow from the configuration."""
+UNUSED = re.compile(r".*(\.rotary_emb\.inv_freq|\.attn\.(masked_)?bias)")
+"""Old checkpoints store rotary frequencies and causal masks, which follow from the shapes."""
 
 TIED_HEAD = "lm_head.weight"
-
-FLOATS = ("F64", "F32", "F16", "BF16")
-"""Stored types that hold a weight itself; integers and 8-bit floats would need their scales."""
 
 
 @dataclass(frozen=True)
@@ -39,146 +37,184 @@ class WeightRule:
     transpose: bool = False
 
 
-@dataclass(frozen=True)
-class _Place:
+class StoredTensor(NamedTuple):
+    """A tensor that is still on disk.
+
+    Attributes:
+        name: as Hugging Face writes it.
+        shape: as stored.
+        file: for messages.
+        read: gives its values, as floating-point numbers.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    file: Path
+    read: Callable[[], np.ndarray]
+
+
+class _Place(NamedTuple):
     ours: str
     layer: int | None
     transpose: bool
+    shape: tuple[int, ...]
 
 
 def load_params(
-    folder: Path, config: DecoderConfig, rules: Sequence[WeightRule], dtype: Any
+    stored: Iterable[StoredTensor],
+    config: DecoderConfig,
+    rules: Sequence[WeightRule],
+    dtype: Any,
+    *,
+    quantization: Quantization | None = None,
+    shardings: Mapping[str, Any] | None = None,
+    where: Path,
 ) -> Params:
-    """The parameters in ``folder``, read into place one tensor at a time.
+    """The parameters, each read and put in its place on the device before the next is looked at.
+
+    So the most that is in memory is the parameters and one tensor of one layer.
 
     Args:
-        folder: with model.safetensors, or shards and their index.
+        stored: all tensors of a checkpoint.
         config: gives the tree to fill.
         rules: the family's.
         dtype: of the result.
+        quantization: of the kernels in the layers; None keeps them as they are.
+        shardings: ``jax.sharding`` of a parameter, by path (``layers/mlp/up_proj/kernel``); those
+            that are not named go to the default device.
+        where: what the checkpoint is called in messages.
 
     Raises:
-        UserError: a file that is missing or damaged; a tensor that is missing, unknown or of the
-            wrong shape or type. Every tensor is used once and every parameter filled once.
+        UserError: a tensor that is missing, unknown or of the wrong shape. Every tensor is used
+            once and every parameter filled once.
     """
-    spec = {
-        "/".join(str(entry.key) for entry in path): leaf.shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(
-            jax.eval_shape(partial(init_params, config), jax.random.key(0))
-        )
-    }
-    expected = _expected(config, rules, spec)
-    arrays = {ours: np.empty(shape, dtype) for ours, shape in spec.items()}
-    found: set[str] = set()
-    head = None
-    for file in weight_files(folder):
-        with _open(file) as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (a safetensors handle is no dict)
-                if name.endswith(UNUSED_SUFFIX):
-                    continue
-                if name == TIED_HEAD and config.tie_embeddings:
-                    head = _read(tensors, name, spec["embed_tokens/embedding"], file)
-                    continue
-                if name not in expected or name in found:
-                    kind = "is there twice" if name in found else "is not a part of this model"
-                    raise UserError(f"{file}: tensor {name} {kind}")
-                found.add(name)
-                _fill(arrays, expected[name], tensors, name, file)
-    missing = sorted(expected.keys() - found)
+    spec = parameter_shapes(config)
+    stored = list(stored)
+    expected = _expected(config, rules, spec, {tensor.name for tensor in stored})
+    missing = sorted(expected.keys() - {tensor.name for tensor in stored})
     if missing:
-        raise UserError(f"{folder} lacks {len(missing)} tensors, the first is {missing[0]}")
-    _check_tied(head, arrays["embed_tokens/embedding"], folder)
-    return _nest(arrays)
+        raise UserError(f"{where} lacks {len(missing)} tensors, the first is {missing[0]}")
+    _check_each(stored, expected, config)
+    filled = _Filled(spec, dtype, quantization, shardings or {})
+    head = None
+    for tensor in stored:
+        if tensor.name in expected:
+            filled.put(expected[tensor.name], tensor.read())
+        elif tensor.name == TIED_HEAD:
+            head = tensor
+    params = filled.nested()
+    if head is not None:
+        _check_tied(head, params["embed_tokens"]["embedding"], where)
+    return params
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that make up a checkpoint.
-
-    Raises:
-        UserError: there are none, or one that the index names is missing.
-    """
-    index = folder / "model.safetensors.index.json"
-    single = folder / "model.safetensors"
-    if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index} is damaged ({error}); download it again") from None
-        missing = [name for name in names if not (folder / name).exists()]
-        if missing:
-            raise UserError(f"{index} names {missing[0]}, which is not there; download it again")
-        return [folder / name for name in names]
-    if single.exists():
-        return [single]
-    pickles = sorted(file.name for file in folder.glob("*.bin"))
-    advice = (
-        f"; {pickles[0]} is a pickle, which is never loaded: save the model again with "
-        "safe_serialization=True"
-        if pickles
-        else ""
-    )
-    raise UserError(f"{folder} has no model.safetensors{advice}")
+def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """Slash-joined path -> shape of every parameter."""
+    spec = jax.eval_shape(partial(init_params, config), jax.random.key(0))
+    return {
+        "/".join(str(entry.key) for entry in path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(spec)
+    }
 
 
-def _open(file: Path):
-    try:
-        return safe_open(file, framework="numpy")
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is damaged or cut short ({error}); download it again") from None
-
-
-def _expected(config, rules, spec) -> dict[str, _Place]:
+def _expected(config, rules, spec, names: set[str]) -> dict[str, _Place]:
+    """Tensor name -> its place. A checkpoint of the bare model lacks the first part of names."""
+    prefix = rules[0].hf.partition(".")[0] + "."
+    bare = not any(name.startswith(prefix) for name in names)
     expected = {}
-    for rule in rules:
-        if rule.ours not in spec:
-            continue
-        if "{layer}" in rule.hf:
+    used = [rule for rule in rules if rule.ours in spec]
+    for rule in used:
+        hf = rule.hf.removeprefix(prefix) if bare else rule.hf
+        shape = spec[rule.ours]
+        if "{layer}" in hf:
             for layer in range(config.num_layers):
-                name = rule.hf.format(layer=layer)
-                expected[name] = _Place(rule.ours, layer, rule.transpose)
+                place = _Place(rule.ours, layer, rule.transpose, shape[1:])
+                expected[hf.format(layer=layer)] = place
         else:
-            expected[rule.hf] = _Place(rule.ours, None, rule.transpose)
-    filled = [rule.ours for rule in rules if rule.ours in spec]
-    if sorted(filled) != sorted(spec):
-        raise ValueError(f"rules fill {sorted(filled)}, the model has {sorted(spec)}")
+            expected[hf] = _Place(rule.ours, None, rule.transpose, shape)
+    filled = sorted(rule.ours for rule in used)
+    if filled != sorted(spec):
+        raise ValueError(f"rules fill {filled}, the model has {sorted(spec)}")
     return expected
 
 
-def _fill(arrays: dict[str, np.ndarray], place: _Place, tensors, name: str, file: Path) -> None:
-    target = arrays[place.ours] if place.layer is None else arrays[place.ours][place.layer]
-    if place.transpose:
-        target = target.T
-    target[...] = _read(tensors, name, target.shape, file)
+def _check_each(
+    stored: Sequence[StoredTensor], expected: Mapping[str, _Place], config: DecoderConfig
+) -> None:
+    seen: set[str] = set()
+    for tensor in stored:
+        name = tensor.name
+        if name in seen:
+            raise UserError(f"{tensor.file}: tensor {name} is there twice")
+        seen.add(name)
+        if name in expected:
+            place = expected[name]
+            shape = place.shape[::-1] if place.transpose else place.shape
+        elif name == TIED_HEAD and config.tie_embeddings:
+            shape = (config.vocab_size, config.model_dim)
+        elif UNUSED.fullmatch(f".{name}"):
+            continue
+        else:
+            raise UserError(f"{tensor.file}: tensor {name} is not a part of this model")
+        if tensor.shape != shape:
+            raise UserError(
+                f"{tensor.file}: {name} has shape {list(tensor.shape)}, config.json says "
+                f"{list(shape)}"
+            )
 
 
-def _read(tensors, name: str, shape: tuple[int, ...], file: Path) -> np.ndarray:
-    stored = tensors.get_slice(name)
-    if tuple(stored.get_shape()) != shape:
+class _Filled:
+    """Parameters on the device, being filled in place."""
+
+    def __init__(self, spec, dtype, quantization, shardings):
+        self.dtype, self.quantization = dtype, quantization
+        self.arrays: dict[str, Any] = {}
+        for path, shape in spec.items():
+            if self._is_quantized(path):
+                make = partial(empty_kernel, shape, quantization)
+            else:
+                make = partial(jnp.zeros, shape, dtype)
+            sharding = shardings.get(path)
+            self.arrays[path] = jax.jit(make, out_shardings=sharding)() if sharding else make()
+
+    def _is_quantized(self, path: str) -> bool:
+        return bool(self.quantization) and path.startswith("layers/") and path.endswith("/kernel")
+
+    def put(self, place: _Place, values: np.ndarray) -> None:
+        values = values.T if place.transpose else values
+        piece: Any = np.asarray(values, self.dtype)
+        if self._is_quantized(place.ours):
+            piece = quantize(jnp.asarray(values, jnp.float32), self.quantization)
+        if place.layer is None:
+            self.arrays[place.ours] = jax.tree.map(_replace, self.arrays[place.ours], piece)
+        else:
+            write = partial(_write_layer, layer=place.layer)
+            self.arrays[place.ours] = jax.tree.map(write, self.arrays[place.ours], piece)
+
+    def nested(self) -> Params:
+        nested: Params = {}
+        for path, array in self.arrays.items():
+            *parents, last = path.split("/")
+            node = nested
+            for name in parents:
+                node = node.setdefault(name, {})
+            node[last] = array
+        return nested
+
+
+@partial(jax.jit, donate_argnums=0)
+def _write_layer(stack, piece, layer):
+    return jax.lax.dynamic_update_index_in_dim(stack, piece, layer, 0)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _replace(whole, values):
+    return whole.at[:].set(values)
+
+
+def _check_tied(head: StoredTensor, embedding: jax.Array, where: Path) -> None:
+    if not np.array_equal(head.read().astype(embedding.dtype), np.asarray(embedding)):
         raise UserError(
-            f"{file}: {name} has shape {stored.get_shape()}, config.json says {list(shape)}"
-        )
-    if stored.get_dtype() not in FLOATS:
-        raise UserError(
-            f"{file}: {name} is stored as {stored.get_dtype()}; quantised weights are not read, "
-            f"only {', '.join(FLOATS)}"
-        )
-    return tensors.get_tensor(name)
-
-
-def _check_tied(head: np.ndarray | None, embedding: np.ndarray, folder: Path) -> None:
-    if head is not None and not np.array_equal(head.astype(embedding.dtype), embedding):
-        raise UserError(
-            f"{folder}: config.json ties the head to the embedding, but lm_head.weight differs "
+            f"{where}: config.json ties the head to the embedding, but lm_head.weight differs "
             "from it; set tie_word_embeddings to false to use it"
         )
-
-
-def _nest(flat: dict[str, np.ndarray]) -> Params:
-    nested: Params = {}
-    for path in list(flat):
-        *parents, last = path.split("/")
-        node = nested
-        for name in parents:
-            node = node.setdefault(name, {})
-        node[last] = jax.numpy.asarray(flat.pop(path))
-    return nested

@@ -1,24 +1,22 @@
 """``lorafuse evaluate``: base, seeds and fused adapters answer the same questions over one base."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from lorafuse_jax.adapted import extend_rows
-from lorafuse_jax.adapter import stack
 from lorafuse_jax.data.encode import Encoded, encode_split
 from lorafuse_jax.data.examples import Example
 from lorafuse_jax.evaluation.answers import extract, is_correct
 from lorafuse_jax.evaluation.predictions import Kind, Prediction, append, done
 from lorafuse_jax.formats import load_adapter
-from lorafuse_jax.generation.answer import Answer, Engine, Question, answer
-from lorafuse_jax.lora import check_fits
-from lorafuse_jax.models.cache import empty_cache
-from lorafuse_jax.models.head import output_logits, token_log_probs
+from lorafuse_jax.generation.request import Answer, Engine, Request
+from lorafuse_jax.generation.serve import serve
+from lorafuse_jax.lora import check_fits, make_bank
+from lorafuse_jax.models.head import output_logits, score_tokens
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.run_folder import RunFolder
-from lorafuse_jax.types import Adapter, DenseDelta, UserError
+from lorafuse_jax.types import Adapter, UserError
 from lorafuse_jax.workflow.inputs import load_any_model, load_any_task, template_of
 from lorafuse_jax.workflow.progress import meter
 
@@ -114,73 +112,44 @@ def prepare(name: str, model: Model, limit: int | None) -> Questions:
 def make_engine(model: Model) -> Engine:
     """The model as the pure functions that decoding needs."""
     config = model.config
-    dtype = model.params["embed_tokens"]["embedding"].dtype
     return Engine(
-        empty_cache=partial(empty_cache, config, dtype=dtype),
         extend=partial(extend_rows, config),
         logits=partial(output_logits, config),
-        log_probs=partial(token_log_probs, config),
-        stop_token=model.tokenizer.eos_token_id,
+        score=partial(score_tokens, config),
+        stop_tokens=model.stop_tokens,
+        context_length=config.context_length,
     )
-
-
-def groups_of_one_kind(members: list[Member]) -> Iterator[list[Member]]:
-    """Members that decode as one batch: the base, the low-rank ones, the dense ones."""
-    kinds = {"base": [], "low rank": [], "dense": []}
-    for member in members:
-        updates = list(member.adapter.values())
-        dense = bool(updates) and isinstance(updates[0], DenseDelta)
-        kinds["base" if not updates else "dense" if dense else "low rank"].append(member)
-    return (group for group in kinds.values() if group)
 
 
 def _ask(
     run: RunFolder, engine: Engine, model: Model, members: list[Member], questions: Questions
 ) -> None:
     finished = done(run.predictions_path)
-    total = len(members) * len(questions.examples)
-    already = sum(
-        (questions.task, example.id, member.name) in finished
+    open_numbers = [
+        [
+            number
+            for number, example in enumerate(questions.examples)
+            if (questions.task, example.id, member.name) not in finished
+        ]
         for member in members
-        for example in questions.examples
+    ]
+    requests = [
+        Request(one.prompt, questions.max_new_tokens, one.completion) for one in questions.encoded
+    ]
+    total = len(members) * len(requests)
+    answers = serve(
+        engine,
+        model.params,
+        make_bank([member.adapter for member in members]),
+        [[requests[number] for number in numbers] for numbers in open_numbers],
+        lanes=max(1, ROW_BUDGET // len(members)),
     )
-    with meter(questions.task, total, already) as progress:
-        for group in groups_of_one_kind(members):
-            open_numbers = [
-                number
-                for number, example in enumerate(questions.examples)
-                if any((questions.task, example.id, m.name) not in finished for m in group)
-            ]
-            if not open_numbers:
-                continue
-            stacked = stack([member.adapter for member in group])
-            batches = answer(
-                engine,
-                model.params,
-                stacked,
-                [
-                    Question(questions.encoded[n].prompt, questions.encoded[n].completion)
-                    for n in open_numbers
-                ],
-                rows=_rows_a_batch(len(open_numbers), len(group)),
-                max_new_tokens=questions.max_new_tokens,
-            )
-            for chosen, answers in batches:
-                numbers = [open_numbers[index] for index in chosen]
-                rows = [
-                    _prediction(questions, number, member, one, model)
-                    for member, row in zip(group, answers, strict=True)
-                    for number, one in zip(numbers, row, strict=True)
-                ]
-                rows = [r for r in rows if (r.task, r.id, r.model) not in finished]
-                append(run.predictions_path, rows)
-                progress.advance(len(rows), ", ".join(member.name for member in group))
-
-
-def _rows_a_batch(questions: int, members: int) -> int:
-    """Questions of a batch: as many as the budget allows, the batches of nearly equal size."""
-    batches = math.ceil(questions * members / ROW_BUDGET)
-    return math.ceil(questions / max(1, batches))
+    with meter(questions.task, total, total - sum(map(len, open_numbers))) as progress:
+        for one in answers:
+            member = members[one.member]
+            number = open_numbers[one.member][one.request]
+            append(run.predictions_path, [_prediction(questions, number, member, one, model)])
+            progress.advance(1, member.name)
 
 
 def _prediction(
@@ -199,6 +168,6 @@ def _prediction(
         prediction=found,
         reference=reference,
         correct=is_correct(found, reference),
-        logprob=one.log_prob,
+        logprob=float(one.log_probs.sum()),
         tokens=len(questions.encoded[number].completion),
     )

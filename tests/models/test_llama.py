@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from lorafuse_jax.models.attention import rope_frequencies
 from lorafuse_jax.models.config import LinearScaling, Llama3Scaling, Rope
 from lorafuse_jax.models.families.llama import config_from_hf
+from lorafuse_jax.models.rope import rope_frequencies
 from lorafuse_jax.types import UserError
 
 SINGLE = 2e-6
@@ -116,7 +116,7 @@ def test_every_unknown_key_is_listed():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"hidden_act": "gelu"}, "hidden_act = 'gelu' is not supported, only 'silu'"),
+        ({"hidden_act": "tanh"}, "hidden_act = .tanh. is not supported, only silu"),
         ({"pretraining_tp": 2}, "pretraining_tp = 2"),
         ({"rope_interleaved": True}, "rope_interleaved = True"),
         ({"num_key_value_heads": 4}, "6 is not a multiple of num_key_value_heads = 4"),

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from lorafuse_jax.models import hub
 from lorafuse_jax.models.families.llama import WEIGHTS
 from lorafuse_jax.models.hub import fingerprint, load_model
+from lorafuse_jax.models.safetensors_folder import stored_tensors
 from lorafuse_jax.models.weights import load_params
 from lorafuse_jax.types import UserError
 from tests.tiny import tiny_config, write_tiny_model
@@ -81,7 +82,7 @@ def test_weights_of_any_float_type_are_cast_and_nothing_else(folder, stored, wan
         tensors.update({name: tensor.astype(stored) for name, tensor in tensors.items()})
 
     change_tensors(folder, cast)
-    params = load_params(folder, tiny_config(), WEIGHTS, wanted)
+    params = load_params(stored_tensors(folder), tiny_config(), WEIGHTS, wanted, where=folder)
     kernel = params["layers"]["mlp"]["up_proj"]["kernel"][1]
     expected = load_file(folder / "model.safetensors")[NAME].T.astype(wanted)
     assert kernel.dtype == wanted
@@ -91,7 +92,7 @@ def test_weights_of_any_float_type_are_cast_and_nothing_else(folder, stored, wan
 @pytest.mark.parametrize("rules", [WEIGHTS[1:], (*WEIGHTS, WEIGHTS[0])])
 def test_rules_that_do_not_fill_every_parameter_once_raise(folder, rules):
     with pytest.raises(ValueError, match="the model has"):
-        load_params(folder, tiny_config(), rules, jnp.float32)
+        load_params(stored_tensors(folder), tiny_config(), rules, jnp.float32, where=folder)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -7])
@@ -105,8 +106,8 @@ def test_truncated_weights_raise(folder, kept):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "mamba"}, "'mamba' is not supported; supported are llama"),
-        ({"hidden_act": "gelu"}, "hidden_act = 'gelu' is not supported"),
+        ({"model_type": "mamba"}, "'mamba' is not supported; supported are gemma2"),
+        ({"hidden_act": "tanh"}, "hidden_act = 'tanh' is not supported"),
         ({"sliding_window": 64}, "sliding_window = 64"),
     ],
 )

@@ -1,0 +1,179 @@
+"""The two programs of decoding: read prompts, and go on from them; each jitted once a shape."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from lorafuse_jax.generation import ring as rings
+from lorafuse_jax.generation.request import Engine
+from lorafuse_jax.generation.ring import Ring, Source
+from lorafuse_jax.generation.sampling import Choice, Sampling, choose
+from lorafuse_jax.types import Params
+
+STEPS = 8
+"""Tokens that are generated between two looks at which rows have ended."""
+
+
+class Lanes(NamedTuple):
+    """R rows that are being decoded, those of each member together.
+
+    Attributes:
+        ring: what they have read and written.
+        token: the last one chosen, not yet read.
+        position: of this token.
+        left: how many more may be chosen; 0 where nothing is being generated.
+        drawn: how many have been chosen.
+        sampling: how.
+    """
+
+    ring: Ring
+    token: Int[Array, " R"]
+    position: Int[Array, " R"]
+    left: Int[Array, " R"]
+    drawn: Int[Array, " R"]
+    sampling: Sampling
+
+
+class Reading(NamedTuple):
+    """Prompts, and references after them, packed into rows.
+
+    Attributes:
+        tokens: ids.
+        positions: each in its own prompt.
+        segments: which prompt, 0 for padding.
+        scored: places, in the flattened rows, before each token of a reference.
+        targets: these tokens.
+    """
+
+    tokens: Int[Array, "B T"]
+    positions: Int[Array, "B T"]
+    segments: Int[Array, "B T"]
+    scored: Int[Array, " M"]
+    targets: Int[Array, " M"]
+
+
+class Read(NamedTuple):
+    """What was made of them."""
+
+    hidden: Float[Array, "B T D"]
+    keys: Float[Array, "L B K T H"]
+    values: Float[Array, "L B K T H"]
+    log_probs: Float[Array, " M"]
+    best: Bool[Array, " M"]
+
+
+@partial(jax.jit, static_argnums=0)
+def read(engine: Engine, params: Params, bank: Any, reading: Reading) -> Read:
+    """Read prompts and score references."""
+    hidden, (keys, values) = engine.extend(
+        params, bank, reading.tokens, reading.positions, reading.segments, None
+    )
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    if reading.scored.shape[0]:
+        log_probs, best = engine.score(params, flat[reading.scored], reading.targets)
+    else:
+        log_probs, best = jnp.zeros(0), jnp.zeros(0, bool)
+    return Read(hidden, keys, values, log_probs, best)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+def start(
+    engine: Engine,
+    choice: Choice,
+    params: Params,
+    lanes: Lanes,
+    read: Read,
+    source: Source,
+    sampling: Sampling,
+    left: Int[Array, " N"],
+) -> tuple[Lanes, Int[Array, " N"]]:
+    """Give prompts that were read a lane each, and choose their first tokens.
+
+    Args:
+        engine: the model.
+        choice: what sampling has to provide for.
+        params: base weights.
+        lanes: some of them idle.
+        read: what ``source`` speaks of.
+        source: where the prompts are, and which lane each gets.
+        sampling: of the new rows.
+        left: how many tokens each may have.
+    """
+    ring = rings.insert(lanes.ring, read.keys, read.values, source)
+    hidden = read.hidden[source.row, source.end - 1]
+    token = choose(engine.logits(params, hidden), sampling, jnp.zeros_like(left), choice)
+    at = jnp.where(source.lane < 0, lanes.left.shape[0], source.lane)
+    put = lambda old, new: old.at[at].set(new, mode="drop")  # noqa: E731
+    return Lanes(
+        ring,
+        put(lanes.token, token),
+        put(lanes.position, source.length),
+        put(lanes.left, jnp.where(_stops(engine, token), 0, left - 1)),
+        put(lanes.drawn, jnp.ones_like(left)),
+        jax.tree.map(put, lanes.sampling, sampling),
+    ), token
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
+def go_on(
+    engine: Engine, choice: Choice, params: Params, bank: Any, lanes: Lanes
+) -> tuple[Lanes, Int[Array, "R steps"]]:
+    """Up to ``STEPS`` tokens more of every lane that generates; -1 where there is none."""
+    rows = lanes.token.shape[0]
+
+    def unfinished(carry):
+        step, lanes, _ = carry
+        return (step < STEPS) & (lanes.left > 0).any()
+
+    def one(carry):
+        step, lanes, chosen = carry
+        active = lanes.left > 0
+        hidden, (keys, values) = engine.extend(
+            params, bank, lanes.token[:, None], lanes.position[:, None], None, lanes.ring[:3]
+        )
+        position = jnp.where(active, lanes.position, -1)
+        ring = rings.append(lanes.ring, keys, values, position)
+        token = choose(engine.logits(params, hidden[:, 0]), lanes.sampling, lanes.drawn, choice)
+        chosen = jax.lax.dynamic_update_slice_in_dim(
+            chosen, jnp.where(active, token, -1)[:, None], step, axis=1
+        )
+        left = jnp.where(active & ~_stops(engine, token), lanes.left - 1, 0)
+        more = active.astype(jnp.int32)
+        lanes = Lanes(ring, token, lanes.position + more, left, lanes.drawn + more, lanes.sampling)
+        return step + 1, lanes, chosen
+
+    nothing = jnp.full((rows, STEPS), -1, jnp.int32)
+    _, lanes, chosen = jax.lax.while_loop(
+        unfinished, one, (jnp.zeros((), jnp.int32), lanes, nothing)
+    )
+    return lanes, chosen
+
+
+@partial(jax.jit, static_argnums=1)
+def resized(lanes: Lanes, slots: int) -> Lanes:
+    """With a ring of another size."""
+    return lanes._replace(ring=rings.resize(lanes.ring, slots))
+
+
+@jax.jit
+def narrowed(lanes: Lanes, rows: Int[Array, " M"]) -> Lanes:
+    """Some of the lanes only."""
+    ring = rings.take_rows(lanes.ring, rows)
+    return Lanes(ring, *jax.tree.map(lambda x: x[rows], lanes[1:]))
+
+
+def idle(like: jax.ShapeDtypeStruct, rows: int, slots: int, key_words: int) -> Lanes:
+    """Lanes in which nothing is generated yet, for keys like these [L, B, K, T, H]."""
+    nothing = lambda: jnp.zeros(rows, jnp.int32)  # noqa: E731
+    sampling = Sampling(
+        jnp.zeros((rows, key_words), jnp.uint32), jnp.zeros(rows), jnp.ones(rows), jnp.zeros(rows)
+    )
+    ring = rings.empty(like, rows, slots)
+    return Lanes(ring, nothing(), nothing(), nothing(), nothing(), sampling)
+
+
+def _stops(engine: Engine, token: Array) -> Array:
+    return jnp.isin(token, jnp.asarray(engine.stop_tokens, jnp.int32))

@@ -1,0 +1,288 @@
+"""Serve queues of requests, one queue a member: rows that end make room for the next prompt.
+
+Each member has the same number of lanes. Prompts are read packed, several in a row; each gets a
+free lane of its member, and all lanes decode together. Every few steps the rows that have ended
+leave, and when enough lanes are free the next prompts are read. So no row waits for the longest
+answer of a batch, and no prompt is padded to the longest one.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lorafuse_jax.generation.lanes import (
+    STEPS,
+    Lanes,
+    go_on,
+    idle,
+    narrowed,
+    read,
+    resized,
+    start,
+)
+from lorafuse_jax.generation.memory import check_fits, foresee
+from lorafuse_jax.generation.packing import Row, bucket, pack
+from lorafuse_jax.generation.request import Answer, Engine, Request, check
+from lorafuse_jax.generation.ring import Source
+from lorafuse_jax.generation.sampling import Choice, Sampling
+from lorafuse_jax.types import Params
+
+READ_TOKENS = 256
+"""Tokens of each member's prompts that are read at once, if they are not longer."""
+
+Ended = Callable[[Request, list[int]], bool]
+
+
+def serve(
+    engine: Engine,
+    params: Params,
+    bank: Any,
+    queues: Sequence[Sequence[Request]],
+    *,
+    lanes: int,
+    ensemble: bool = False,
+    ended: Ended | None = None,
+) -> Iterator[Answer]:
+    """Answers of every member to its requests, each as soon as it is there.
+
+    Args:
+        engine: the model.
+        params: base weights, shared by all members.
+        bank: the members' adapters, as ``engine.extend`` wants them.
+        queues: one a member, in the bank's order; they may be of different length.
+        lanes: rows of each member that are decoded at once, at most.
+        ensemble: the members answer together, by the mean of their logits: all queues are the same,
+            and one answer a request comes back, as member 0's.
+        ended: whether an answer is complete, beside the engine's stop tokens: a stop string, for
+            example. Looked at every ``STEPS`` tokens, so more may have been generated.
+
+    Raises:
+        UserError: a request that cannot be served, or more memory is needed than there is; before
+            anything is computed.
+    """
+    for member, queue in enumerate(queues):
+        for number, request in enumerate(queue):
+            check(request, engine, f"request {number} of member {member}")
+    if ensemble and any(len(queue) != len(queues[0]) for queue in queues):
+        raise ValueError("the members of an ensemble answer the same requests")
+    if not any(map(len, queues)):
+        return
+    session = _Session(engine, params, bank, queues, lanes, ensemble, ended)
+    session.foresee_memory()
+    while session.busy():
+        if session.should_read():
+            yield from session.read_some()
+        if session.decoding():
+            yield from session.go_on()
+        session.narrow()
+
+
+class _Session:
+    def __init__(self, engine, params, bank, queues, lanes, ensemble, ended):
+        self.engine, self.params, self.bank, self.ended = engine, params, bank, ended
+        self.members, self.ensemble = len(queues), ensemble
+        self.waiting = [deque(_by_length(queue)) for queue in queues]
+        requests = [request for queue in queues for request in queue]
+        self.requests = requests
+        self.width = max(1, min(lanes, max(map(len, queues))))
+        self.rows: list[list[Row | None]] = [[None] * self.width for _ in queues]
+        self.choice = Choice(
+            sampled=any(request.temperature > 0 for request in requests),
+            nucleus=any(request.top_p < 1 for request in requests),
+            ensemble=self.members if ensemble else 0,
+        )
+        self.lanes: Lanes | None = None
+        self.like, self.vocab_size = _shapes(engine, params, bank, self.members)
+
+    def foresee_memory(self) -> None:
+        longest = max(len(r.prompt) + r.max_new_tokens for r in self.requests)
+        reading = max(len(r.prompt) + len(r.reference) for r in self.requests)
+        needed = foresee(
+            self.like,
+            rows=self.members * self.width,
+            slots=bucket(longest + STEPS),
+            read_tokens=self.members * bucket(max(reading, READ_TOKENS)),
+            vocab_size=self.vocab_size,
+        )
+        check_fits(needed, self.members * self.width)
+
+    def busy(self) -> bool:
+        return self.decoding() or any(self.waiting)
+
+    def decoding(self) -> bool:
+        return any(row is not None for rows in self.rows for row in rows)
+
+    def should_read(self) -> bool:
+        """Whether enough can be read at once to be worth it, or nothing else is left to do."""
+        waiting = sum(map(len, self.waiting))
+        if not self.decoding() or not waiting:
+            return bool(waiting)
+        room = [
+            min(len(queue), rows.count(None))
+            for queue, rows in zip(self.waiting, self.rows, strict=True)
+        ]
+        return sum(room) >= min(waiting, self.members * max(1, self.width // 4))
+
+    def read_some(self) -> Iterator[Answer]:
+        """Read the next prompts of every member, and give each a lane."""
+        taken = [self._take(member) for member in range(self.members)]
+        reading, parts = pack(taken)
+        done = read(self.engine, self.params, self.bank, reading)
+        log_probs, best = np.asarray(done.log_probs), np.asarray(done.best)
+        new = []
+        for member, rows in enumerate(taken):
+            for row in rows:
+                part = parts[member, row.number]
+                row.log_probs, row.best = log_probs[part.scored], best[part.scored]
+                if row.request.max_new_tokens:
+                    lane = self.rows[member].index(None)
+                    self.rows[member][lane] = row
+                    new.append((member, lane, row, part))
+                else:
+                    yield from self._answer(member, row)
+        if new:
+            yield from self._start(done, new)
+
+    def _take(self, member: int) -> list[Row]:
+        queue, free = self.waiting[member], self.rows[member].count(None)
+        taken, tokens = [], 0
+        while queue:
+            number, request = queue[0]
+            length = len(request.prompt) + len(request.reference)
+            if (taken and tokens + length > READ_TOKENS) or (request.max_new_tokens and not free):
+                break
+            queue.popleft()
+            tokens += length
+            free -= request.max_new_tokens > 0
+            taken.append(Row(number, request, np.zeros(0), np.zeros(0, bool)))
+        return taken
+
+    def _start(self, done, new) -> Iterator[Answer]:
+        self._fit(max(row.length for _, _, row, _ in new))
+        assert self.lanes is not None
+        count = self.members * bucket(
+            max(sum(m == member for m, *_ in new) for member in range(self.members)), 1
+        )
+        lane = np.full(count, -1, np.int32)
+        row, end, length, left = (np.ones(count, np.int32) for _ in range(4))
+        row[:] = 0
+        rates = np.zeros((count, 3), np.float32)
+        seeds = np.zeros(count, np.uint32)
+        # An ensemble's logits are averaged member by member, so every member has as many rows.
+        place = {m: m * (count // self.members) for m in range(self.members)}
+        places = []
+        for member, number, one, part in new:
+            at = place[member]
+            place[member] += 1
+            places.append(at)
+            lane[at] = member * self.width + number
+            row[at], end[at], length[at] = member, part.end, len(one.request.prompt)
+            left[at] = one.request.max_new_tokens
+            rates[at] = one.request.temperature, one.request.top_p, one.request.min_p
+            seeds[at] = one.request.seed % 2**32
+        self.lanes, first = start(
+            self.engine,
+            self.choice,
+            self.params,
+            self.lanes,
+            done,
+            Source(*map(jnp.asarray, (lane, row, end, length))),
+            Sampling(_key_data(seeds), *jnp.asarray(rates.T)),
+            jnp.asarray(left),
+        )
+        first = np.asarray(first)
+        for (member, number, _, _), at in zip(new, places, strict=True):
+            yield from self._grown(member, number, first[at : at + 1])
+
+    def go_on(self) -> Iterator[Answer]:
+        """A few tokens more of every row that is being decoded."""
+        self._fit(max(row.length for rows in self.rows for row in rows if row is not None))
+        assert self.lanes is not None
+        self.lanes, chosen = go_on(self.engine, self.choice, self.params, self.bank, self.lanes)
+        chosen = np.asarray(chosen).reshape(self.members, self.width, STEPS)
+        for member in range(self.members):
+            for lane in range(self.width):
+                if self.rows[member][lane] is not None:
+                    yield from self._grown(member, lane, chosen[member, lane])
+
+    def _grown(self, member: int, lane: int, tokens: np.ndarray) -> Iterator[Answer]:
+        """Add tokens to a row; where it has ended, it leaves."""
+        row = self.rows[member][lane]
+        assert row is not None
+        stopped = False
+        for token in tokens[tokens >= 0].tolist():
+            stopped = token in self.engine.stop_tokens
+            if not stopped:
+                row.tokens.append(token)
+        full = len(row.tokens) >= row.request.max_new_tokens
+        cut = not stopped and self.ended is not None and self.ended(row.request, row.tokens)
+        if cut and not full:
+            assert self.lanes is not None
+            at = member * self.width + lane
+            self.lanes = self.lanes._replace(left=self.lanes.left.at[at].set(0))
+        if stopped or full or cut:
+            self.rows[member][lane] = None
+            yield from self._answer(member, row)
+
+    def _answer(self, member: int, row: Row) -> Iterator[Answer]:
+        if member == 0 or not self.ensemble:
+            tokens = np.array(row.tokens, np.int32)
+            yield Answer(member, row.number, tokens, row.log_probs, row.best)
+
+    def _fit(self, longest: int) -> None:
+        """A ring that holds the longest row for some steps more, and is not needlessly large."""
+        slots = bucket(longest + STEPS)
+        if self.lanes is None:
+            words = _key_data(np.zeros(1, np.uint32)).shape[1]
+            self.lanes = idle(self.like, self.members * self.width, slots, words)
+            return
+        have = self.lanes.ring.positions.shape[1]
+        others = [row.length for rows in self.rows for row in rows if row is not None]
+        slots = bucket(max([longest, *others]) + STEPS)
+        if slots > have or slots <= have // 2:
+            self.lanes = resized(self.lanes, slots)
+
+    def narrow(self) -> None:
+        """Once nothing waits, idle lanes leave: the batch becomes half as wide, again and again."""
+        if self.lanes is None or any(self.waiting) or not self.decoding():
+            return
+        live = max(len(rows) - rows.count(None) for rows in self.rows)
+        if live > self.width // 2:
+            return
+        width = bucket(live, 1)
+        order = [
+            sorted(range(self.width), key=lambda lane, rows=rows: rows[lane] is None)[:width]
+            for rows in self.rows
+        ]
+        if self.ensemble:
+            order = [order[0]] * self.members
+        flat = [member * self.width + lane for member, some in enumerate(order) for lane in some]
+        self.lanes = narrowed(self.lanes, jnp.asarray(flat))
+        self.rows = [[rows[i] for i in some] for rows, some in zip(self.rows, order, strict=True)]
+        self.width = width
+
+
+def _shapes(engine: Engine, params: Params, bank: Any, rows: int):
+    """Keys of one call, and V."""
+
+    def step(params, bank):
+        nothing = jnp.zeros((rows, 1), jnp.int32)
+        hidden, (keys, _) = engine.extend(params, bank, nothing, nothing, nothing, None)
+        return keys, engine.logits(params, hidden[:, 0])
+
+    keys, logits = jax.eval_shape(step, params, bank)
+    return keys, logits.shape[-1]
+
+
+def _by_length(queue: Sequence[Request]) -> list[tuple[int, Request]]:
+    """Numbered, shortest first: neighbours are of similar length."""
+    numbered = list(enumerate(queue))
+    return sorted(numbered, key=lambda pair: len(pair[1].prompt) + len(pair[1].reference))
+
+
+def _key_data(seeds: np.ndarray) -> jax.Array:
+    return jax.random.key_data(jax.vmap(jax.random.key)(jnp.asarray(seeds)))

@@ -1,0 +1,190 @@
+"""Serving many members at once equals decoding each alone, without a cache."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lorafuse_jax.adapted import extend_rows
+from lorafuse_jax.generation import memory
+from lorafuse_jax.generation import serve as serving
+from lorafuse_jax.generation.request import Engine, Request, samples
+from lorafuse_jax.generation.serve import serve
+from lorafuse_jax.lora import adapter_hook, make_bank
+from lorafuse_jax.models.config import Sliding
+from lorafuse_jax.models.decoder import hidden_states
+from lorafuse_jax.models.head import output_logits, score_tokens
+from lorafuse_jax.types import UserError
+from tests.tiny import random_adapter, random_dense, tiny_config, tiny_params
+
+CONFIG = tiny_config()
+WINDOWED = tiny_config(sliding=Sliding(window=7, layers=(True, False)))
+NEW_TOKENS = 20
+PARAMS = tiny_params(CONFIG)
+
+
+def engine(*stop_tokens, config=CONFIG):
+    return Engine(
+        partial(extend_rows, config),
+        partial(output_logits, config),
+        partial(score_tokens, config),
+        stop_tokens or (-7,),
+        config.context_length,
+    )
+
+
+ENGINE = engine()
+
+
+def members():
+    """Of every kind, and of different rank."""
+    low = [random_adapter(PARAMS, seed, rank=2 + seed) for seed in range(2)]
+    some = random_adapter(PARAMS, 5, targets="layers/mlp/up_proj")
+    return [low[0], {}, random_dense(PARAMS, 3), low[1], some]
+
+
+def requests(seed, count=5, **changes):
+    rng = np.random.default_rng(seed)
+    draw = lambda low, high: rng.integers(1, 97, rng.integers(low, high)).astype(np.int32)  # noqa: E731
+    return [
+        Request(draw(1, 60), int(rng.integers(3, NEW_TOKENS)), draw(1, 20), **changes)
+        for _ in range(count)
+    ]
+
+
+def ask(adapters, queues, *, lanes=2, engine=ENGINE, **settings):
+    answers = serve(engine, PARAMS, make_bank(adapters), queues, lanes=lanes, **settings)
+    return {(one.member, one.request): one for one in answers}
+
+
+@partial(jax.jit, static_argnums=0)
+def _logits(config, adapter, tokens):
+    hook = adapter_hook(adapter) if adapter else None
+    return output_logits(config, PARAMS, hidden_states(config, PARAMS, tokens, hook=hook))[0]
+
+
+def logits_of(adapter, tokens, config=CONFIG):
+    """Of the whole sequence at once; what pads it to one shape comes after it and is not seen."""
+    padded = np.zeros((1, 96), np.int32)
+    padded[0, : len(tokens)] = tokens
+    return np.asarray(_logits(config, adapter, jnp.asarray(padded)), np.float64)[: len(tokens)]
+
+
+def slow_greedy(adapters, request, stop_token=-7, config=CONFIG):
+    """Of one adapter, or of the mean of several adapters' logits."""
+    tokens = list(request.prompt)
+    for _ in range(request.max_new_tokens):
+        logits = np.mean([logits_of(one, tokens, config)[-1] for one in adapters], axis=0)
+        tokens.append(int(logits.argmax()))
+        if tokens[-1] == stop_token:
+            return tokens[len(request.prompt) : -1]
+    return tokens[len(request.prompt) :]
+
+
+def check_scores(adapter, request, answer):
+    tokens = np.concatenate([request.prompt, request.reference])
+    logits = logits_of(adapter, tokens)[len(request.prompt) - 1 : -1]
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = log_probs[np.arange(len(request.reference)), request.reference]
+    np.testing.assert_allclose(answer.log_probs, expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(answer.best, logits.argmax(-1) == request.reference)
+
+
+def test_every_kind_of_member_answers_as_it_does_alone():
+    adapters, asked = members(), requests(seed=17, count=9)
+    stop = slow_greedy([adapters[0]], asked[0])[2]  # really generated, so that rows stop
+    answers = ask(adapters, [asked] * len(adapters), engine=engine(stop))
+    assert len(answers) == len(adapters) * len(asked)
+    for (member, number), one in answers.items():
+        assert one.tokens.tolist() == slow_greedy([adapters[member]], asked[number], stop)
+        check_scores(adapters[member], asked[number], one)
+    assert len(answers[0, 0].tokens) <= 2
+
+
+def test_layers_with_a_window_see_no_more_of_the_cache():
+    asked = requests(seed=3)
+    answers = ask([{}], [asked], engine=engine(config=WINDOWED))
+    for (_, number), one in answers.items():
+        assert one.tokens.tolist() == slow_greedy([{}], asked[number], config=WINDOWED)
+
+
+def test_members_with_queues_of_their_own_are_served():
+    adapters, asked = members()[:3], requests(seed=5, count=7)
+    queues = [asked[:1], [], asked[1:]]
+    answers = ask(adapters, queues, lanes=3)
+    assert len(answers) == 7
+    for (member, number), one in answers.items():
+        assert one.tokens.tolist() == slow_greedy([adapters[member]], queues[member][number])
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 2.0, "top_p": 0.9, "min_p": 0.01}])
+def test_answers_do_not_depend_on_the_batch(settings):
+    adapters = members()[:2]
+    asked = [r._replace(seed=n) for n, r in enumerate(requests(seed=23, count=6, **settings))]
+    together = ask(adapters, [asked] * 2, lanes=6)
+    alone = ask(adapters[1:], [asked[4:5]], lanes=1)
+    assert together[1, 4].tokens.tolist() == alone[0, 0].tokens.tolist()
+    reversed_order = ask(adapters, [asked[::-1]] * 2, lanes=2)
+    for (member, number), one in together.items():
+        other = reversed_order[member, len(asked) - 1 - number]
+        assert one.tokens.tolist() == other.tokens.tolist()
+
+
+def test_samples_of_one_prompt_differ_and_come_again():
+    request = requests(seed=2, count=1, temperature=1.5)[0]._replace(max_new_tokens=12)
+    many = samples(request, 6)
+    first, again = (ask([{}], [many], lanes=4) for _ in range(2))
+    texts = [tuple(first[0, n].tokens) for n in range(6)]
+    assert len(set(texts)) == 6
+    assert texts == [tuple(again[0, n].tokens) for n in range(6)]
+
+
+def test_an_ensemble_decodes_the_mean_of_its_members_logits():
+    adapters, asked = members()[:3], requests(seed=29)
+    answers = ask(adapters, [asked] * 3, lanes=3, ensemble=True)
+    assert answers.keys() == {(0, number) for number in range(len(asked))}
+    for (_, number), one in answers.items():
+        assert one.tokens.tolist() == slow_greedy(adapters, asked[number])
+
+
+def test_an_answer_that_is_said_to_have_ended_leaves():
+    asked = requests(seed=31, count=6)
+    answers = ask([{}], [asked], ended=lambda request, tokens: len(tokens) >= 2)
+    for (_, number), one in answers.items():
+        assert 2 <= len(one.tokens) <= 2 + 8
+        whole = slow_greedy([{}], asked[number])
+        assert one.tokens.tolist() == whole[: len(one.tokens)]
+
+
+def test_scores_alone_need_no_lanes(monkeypatch):
+    monkeypatch.setattr(serving, "idle", None)
+    asked = [one._replace(max_new_tokens=0) for one in requests(seed=37, count=8)]
+    adapters = members()[:2]
+    for (member, number), one in ask(adapters, [asked] * 2).items():
+        assert len(one.tokens) == 0
+        check_scores(adapters[member], asked[number], one)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": np.zeros(0, np.int32)}, "the prompt has no tokens"),
+        ({"max_new_tokens": 500}, "more than the 256 of the model's context"),
+        ({"temperature": -1.0}, "temperature -1.0 is below 0"),
+        ({"top_p": 0.0}, r"top_p 0.0 is not in \(0, 1\]"),
+        ({"min_p": 1.0}, r"min_p 1.0 is not in \[0, 1\)"),
+    ],
+)
+def test_a_request_that_cannot_be_served_is_refused_before_the_first_answer(changes, message):
+    asked = requests(seed=1)
+    asked[3] = asked[3]._replace(**changes)
+    with pytest.raises(UserError, match=f"request 3 of member 0.*{message}"):
+        ask([{}], [asked])
+
+
+def test_too_little_memory_is_foreseen(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
+    with pytest.raises(UserError, match=r"decoding 4 rows at once needs about .* at most \d rows"):
+        ask([{}], [requests(seed=1)], lanes=4)
