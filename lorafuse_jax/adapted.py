@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from lorafuse_jax.bank import Bank, bank_hook
 from lorafuse_jax.gram import gram_hook
-from lorafuse_jax.lora import Bank, LoraRule, adapter_hook, bank_hook, check_fits, scaled
+from lorafuse_jax.lora import LoraRule, adapter_hook, check_fits, scaled
 from lorafuse_jax.models.cache import KeyValues, Past
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.decoder import extend, hidden_states
 from lorafuse_jax.models.head import output_logits, token_log_probs
 from lorafuse_jax.models.hub import Model
+from lorafuse_jax.names import for_files, for_model
 from lorafuse_jax.types import Adapter, Params
 
 
@@ -36,6 +38,7 @@ def forward(
     """
     hook = None
     if adapter:
+        adapter = for_model(adapter, model)
         check_fits(adapter, params)
         hook = adapter_hook(adapter)
     return output_logits(
@@ -119,6 +122,7 @@ def input_grams(
         tokens: ids; every row one sequence.
         counted: False for tokens that are padding; all count by default.
     """
+    adapter = for_model(adapter, model)
     check_fits(adapter, model.params)
     rows = jnp.ones(tokens.shape, bool) if counted is None else counted
     layers = model.config.num_layers
@@ -131,4 +135,4 @@ def input_grams(
         hook = gram_hook(adapter, probes, rows)
         return hidden_states(model.config, model.params, tokens, hook=hook).sum()
 
-    return jax.grad(run)(probes)
+    return for_files(jax.grad(run)(probes), model)

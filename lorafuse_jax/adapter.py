@@ -219,6 +219,11 @@ def merge_into(params: Params, adapter: Adapter) -> Params:
         if "kernel" not in node:
             raise UserError(f"the model has no module {module!r}{_near(params, module)}")
         kernel = node["kernel"]
+        if isinstance(kernel, tuple):
+            raise UserError(
+                f"{module}: the base is quantised ({type(kernel).__name__}), and what is added to "
+                "it would be rounded away; load it without quantization"
+            )
         fans = _fans(update)
         if kernel.shape != fans:
             raise UserError(

@@ -16,6 +16,7 @@ from lorafuse_jax.workflow.demo import demo
 from lorafuse_jax.workflow.evaluate import evaluate
 from lorafuse_jax.workflow.export import export
 from lorafuse_jax.workflow.fuse import FuseRequest, fuse, fuse_run
+from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
 from lorafuse_jax.workflow.inputs import resolve
 from lorafuse_jax.workflow.inspect import inspect
 from lorafuse_jax.workflow.members import is_run, members_of
@@ -75,6 +76,8 @@ class Train(TrainConfig):
         shared: what the seeds have in common (init, order, dropout) instead of each its own.
         max_length: longest example in tokens; the model's context by default.
         overlong: what happens to longer ones.
+        template: how prompts are put to the model: qa, chat, alpaca or metamath; by default as the
+            data says, or else the tokenizer's chat template, or else qa.
     """
 
     out: Path
@@ -192,6 +195,8 @@ class Evaluate:
 
     lorafuse evaluate runs/my --tasks gsm-symbolic/test asdiv --limit 100
 
+    lorafuse evaluate runs/my --harness arc_easy gsm8k --fewshot 5
+
     What was answered already is not asked again.
 
     Attributes:
@@ -199,15 +204,27 @@ class Evaluate:
         tasks: NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists; the run's
             own test split by default.
         limit: ask only the first so many of each.
+        harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
+        fewshot: examples before each of its questions; as the task says by default.
+        chat: put its questions into the tokenizer's chat template.
+        include: folder with further task files of its.
     """
 
     run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
     tasks: tuple[str, ...] = ()
     limit: int | None = None
+    harness: tuple[str, ...] = ()
+    fewshot: int | None = None
+    chat: bool = False
+    include: Path | None = None
 
     def run(self) -> None:
         """Ask, then show."""
         run = RunFolder(self.run_folder)
+        if self.harness:
+            settings = {k: vars(self)[k] for k in ("fewshot", "limit", "chat", "include")}
+            evaluate_with_harness(run, HarnessRequest(tasks=self.harness, **settings))
+            return
         evaluate(run, list(self.tasks), self.limit)
         report(run)
 

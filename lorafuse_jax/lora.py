@@ -11,8 +11,6 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import groupby
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -169,61 +167,6 @@ def adapter_hook(
         return intercept
 
     return LayerHook((adapter, keys), interceptor)
-
-
-Bank: TypeAlias = dict[str, tuple[LoraPair | DenseDelta, ...]]
-"""Module path -> the members' updates, in order, in runs of one kind and rank with leaves
-``[S, L, ...]``. A member without an update is in a run of rank 0."""
-
-
-def make_bank(adapters: Sequence[Adapter]) -> Bank:
-    """Adapters of any kinds and ranks, for one batch: low rank, dense, and none at all."""
-    bank: Bank = {}
-    for module in sorted({module for adapter in adapters for module in adapter}):
-        like = next(adapter[module] for adapter in adapters if module in adapter)
-        nothing = LoraPair(like[0][..., :0], like[-1][..., :0, :])
-        updates = [adapter.get(module, nothing) for adapter in adapters]
-        runs = [list(run) for _, run in groupby(updates, key=lambda u: (type(u), u[0].shape))]
-        bank[module] = tuple(jax.tree.map(lambda *x: jnp.stack(x), *run) for run in runs)
-    return bank
-
-
-def bank_hook(bank: Bank) -> LayerHook:
-    """As ``adapter_hook`` for many adapters in one batch of rows, for decoding.
-
-    Rows [S * B] belong to members in order, B each. The base weights see one batch of all rows;
-    only the updates are applied member by member.
-
-    Args:
-        bank: from ``make_bank``.
-    """
-    per_layer = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), bank)
-
-    def interceptor(updates: Bank) -> Callable:
-        def intercept(next_fun, args, kwargs, context):
-            y = next_fun(*args, **kwargs)
-            module = LAYERS + "/".join(context.module.path)
-            if module not in updates or context.method_name != "__call__":
-                return y
-            return y + _apply_runs(updates[module], args[0], y.shape)
-
-        return intercept
-
-    return LayerHook(per_layer, interceptor)
-
-
-def _apply_runs(runs: Sequence[LoraPair | DenseDelta], x: Array, shape: tuple[int, ...]) -> Array:
-    sizes = [run[0].shape[0] for run in runs]
-    by_member = x.reshape(sum(sizes), -1, x.shape[-1])
-    changes, first = [], 0
-    for run, size in zip(runs, sizes, strict=True):
-        rows = by_member[first : first + size]
-        first += size
-        if isinstance(run, LoraPair) and run.lora_a.shape[-1] == 0:
-            changes.append(jnp.zeros((*rows.shape[:2], shape[-1]), x.dtype))
-        else:
-            changes.append(apply_update(run, rows))
-    return jnp.concatenate(changes).reshape(shape)
 
 
 def apply_update(update: LoraPair | DenseDelta, x: Array) -> Array:

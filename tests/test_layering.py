@@ -23,7 +23,9 @@ ALLOWED = {
     "run_folder": BASE,
     "lora": BASE | {"adapter", "models"},
     "gram": BASE | {"models", "lora"},
-    "adapted": BASE | {"adapter", "models", "lora", "gram"},
+    "bank": BASE | {"models", "lora"},
+    "names": BASE | {"models"},
+    "adapted": BASE | {"adapter", "bank", "models", "lora", "gram", "names"},
 }
 """What a part may import of the others; ``workflow`` and ``cli`` wire them and may import all."""
 

@@ -3,14 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lorafuse_jax import bank as bank_module
 from lorafuse_jax.adapter import merge_into, to_delta
+from lorafuse_jax.bank import bank_hook, make_bank
 from lorafuse_jax.lora import (
     LoraRule,
     adapter_hook,
-    bank_hook,
     check_fits,
     init_adapter,
-    make_bank,
     scaled,
 )
 from lorafuse_jax.models.decoder import hidden_states
@@ -83,7 +83,9 @@ def test_gradients_equal_those_of_plain_products(config, params, tokens):
         assert np.abs(other).max() > 1e-4
 
 
-def test_member_rows_equal_each_member_alone(config, params, tokens):
+@pytest.mark.parametrize("joint_rows", [0, 100])
+def test_member_rows_equal_each_member_alone(config, params, tokens, monkeypatch, joint_rows):
+    monkeypatch.setattr(bank_module, "JOINT_ROWS", joint_rows)
     low = [random_adapter(params, seed=s, rank=r) for s, r in enumerate((2, 2, 5))]
     some = random_adapter(params, seed=4, targets="layers/mlp/up_proj")
     adapters = [low[0], low[1], {}, random_dense(params, seed=3), some, low[2]]

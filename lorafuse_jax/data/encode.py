@@ -44,12 +44,36 @@ def _chat(prompt: str, completion: str, tokenizer: Any) -> tuple[str, str]:
     return text, completion
 
 
-TEMPLATES: dict[str, Callable[[str, str, Any], tuple[str, str]]] = {"qa": _qa, "chat": _chat}
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request.\n\n### Instruction:\n{prompt}\n\n### Response:"
+)
+
+
+def _alpaca(prompt: str, completion: str, tokenizer: Any) -> tuple[str, str]:
+    """Stanford Alpaca's prompt without input; the completion follows the colon at once."""
+    return ALPACA.format(prompt=prompt), completion
+
+
+def _metamath(prompt: str, completion: str, tokenizer: Any) -> tuple[str, str]:
+    """MetaMath's (2309.12284): Alpaca's, and the words that begin the answer."""
+    return ALPACA.format(prompt=prompt) + " Let's think step by step.", completion
+
+
+TEMPLATES: dict[str, Callable[[str, str, Any], tuple[str, str]]] = {
+    "qa": _qa,
+    "chat": _chat,
+    "alpaca": _alpaca,
+    "metamath": _metamath,
+}
 """Name -> (prompt, completion, tokenizer) -> text of both."""
 
 
 def encode(example: Example, tokenizer: Any, template: str) -> Encoded:
     """One example under a named template.
+
+    The begin token comes first where the tokenizer puts one before every text; a chat template
+    writes its own.
 
     Raises:
         UserError: no template of that name.
@@ -58,11 +82,18 @@ def encode(example: Example, tokenizer: Any, template: str) -> Encoded:
         raise UserError(f"no template {template!r}; there are {', '.join(TEMPLATES)}")
     prompt, completion = TEMPLATES[template](example.prompt, example.completion, tokenizer)
     ids = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
+    begin = [] if template == "chat" else _begin_tokens(tokenizer)
     return Encoded(
         example.id,
-        np.array(ids(prompt), np.int32),
+        np.array([*begin, *ids(prompt)], np.int32),
         np.array([*ids(completion), tokenizer.eos_token_id], np.int32),
     )
+
+
+def _begin_tokens(tokenizer: Any) -> list[int]:
+    begin = tokenizer.bos_token_id
+    first = tokenizer("a")["input_ids"][:1]
+    return [begin] if begin is not None and first == [begin] else []
 
 
 def encode_split(

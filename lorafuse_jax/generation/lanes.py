@@ -56,27 +56,43 @@ class Reading(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What was made of them."""
+    """What was made of them; ``kept`` are keys and values [L, B, K, T, H]."""
 
     hidden: Float[Array, "B T D"]
-    keys: Float[Array, "L B K T H"]
-    values: Float[Array, "L B K T H"]
+    kept: tuple[Array, Array]
     log_probs: Float[Array, " M"]
     best: Bool[Array, " M"]
 
 
 @partial(jax.jit, static_argnums=0)
-def read(engine: Engine, params: Params, bank: Any, reading: Reading) -> Read:
-    """Read prompts and score references."""
+def read_prefix(
+    engine: Engine, params: Params, bank: Any, tokens: Int[Array, "S P"]
+) -> tuple[Array, Array]:
+    """Keys and values [L, S, K, P, H] of what all prompts begin with."""
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    _, (keys, values) = engine.extend(params, bank, tokens, positions, None, None)
+    return keys, values
+
+
+@partial(jax.jit, static_argnums=0)
+def read(
+    engine: Engine, params: Params, bank: Any, prefix: tuple[Array, Array], reading: Reading
+) -> Read:
+    """Read prompts, or what follows their prefix, and score references."""
+    past = None
+    shared = prefix[0].shape[3]
+    if shared:
+        places = jnp.broadcast_to(jnp.arange(shared), (reading.tokens.shape[0], shared))
+        past = (*prefix, places)
     hidden, (keys, values) = engine.extend(
-        params, bank, reading.tokens, reading.positions, reading.segments, None
+        params, bank, reading.tokens, reading.positions + shared, reading.segments, past
     )
     flat = hidden.reshape(-1, hidden.shape[-1])
     if reading.scored.shape[0]:
         log_probs, best = engine.score(params, flat[reading.scored], reading.targets)
     else:
         log_probs, best = jnp.zeros(0), jnp.zeros(0, bool)
-    return Read(hidden, keys, values, log_probs, best)
+    return Read(hidden, (keys, values), log_probs, best)
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
@@ -86,6 +102,7 @@ def start(
     params: Params,
     lanes: Lanes,
     read: Read,
+    prefix: tuple[Array, Array],
     source: Source,
     sampling: Sampling,
     left: Int[Array, " N"],
@@ -98,11 +115,12 @@ def start(
         params: base weights.
         lanes: some of them idle.
         read: what ``source`` speaks of.
+        prefix: what came before it.
         source: where the prompts are, and which lane each gets.
         sampling: of the new rows.
         left: how many tokens each may have.
     """
-    ring = rings.insert(lanes.ring, read.keys, read.values, source)
+    ring = rings.insert(lanes.ring, read.kept, prefix, source)
     hidden = read.hidden[source.row, source.end - 1]
     token = choose(engine.logits(params, hidden), sampling, jnp.zeros_like(left), choice)
     at = jnp.where(source.lane < 0, lanes.left.shape[0], source.lane)

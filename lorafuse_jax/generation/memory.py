@@ -2,10 +2,13 @@
 
 import math
 import os
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from lorafuse_jax.types import UserError
+from lorafuse_jax.generation.request import Engine
+from lorafuse_jax.types import Params, UserError
 
 RESERVE = 0.05
 """Share of the memory that is left to everything else."""
@@ -23,6 +26,20 @@ def available_bytes() -> int | None:
     if "bytes_limit" not in stats:
         return None
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+
+
+def shapes(
+    engine: Engine, params: Params, bank: Any, rows: int
+) -> tuple[jax.ShapeDtypeStruct, int]:
+    """Of the keys of a call with one token a row, and V."""
+
+    def step(params, bank):
+        nothing = jnp.zeros((rows, 1), jnp.int32)
+        hidden, (keys, _) = engine.extend(params, bank, nothing, nothing, nothing, None)
+        return keys, engine.logits(params, hidden[:, 0])
+
+    keys, logits = jax.eval_shape(step, params, bank)
+    return keys, logits.shape[-1]
 
 
 def foresee(

@@ -9,6 +9,9 @@ import numpy as np
 from lorafuse_jax.generation.lanes import Reading
 from lorafuse_jax.generation.request import Request
 
+LEAST_PREFIX = 8
+"""A shorter shared prefix is not worth a program of its own."""
+
 
 @dataclass
 class Row:
@@ -34,14 +37,28 @@ class Part:
     scored: slice
 
 
-def pack(taken: Sequence[Sequence[Row]]) -> tuple[Reading, dict[tuple[int, int], Part]]:
-    """Each member's prompts, with their references after them, in one row.
+def shared_prefix(requests: Sequence[Request]) -> np.ndarray:
+    """What all prompts begin with, but for at least one token each; empty if it is short.
+
+    A system prompt, or few-shot examples: they are read once, not once a prompt.
+    """
+    first = requests[0].prompt
+    length = min(len(request.prompt) for request in requests) - 1
+    for request in requests:
+        different = np.flatnonzero(request.prompt[:length] != first[:length])
+        length = int(different[0]) if len(different) else length
+    worth_it = len(requests) > 1 and length >= LEAST_PREFIX
+    return first[:length] if worth_it else first[:0]
+
+
+def pack(
+    taken: Sequence[Sequence[Row]], shared: int
+) -> tuple[Reading, dict[tuple[int, int], Part]]:
+    """Each member's prompts without their first ``shared`` tokens, and references, in one row.
 
     Gives also where each lies, by member and number of the request.
     """
-    longest = max(
-        sum(len(row.request.prompt) + len(row.request.reference) for row in rows) for rows in taken
-    )
+    longest = max(sum(row.request.read_length - shared for row in rows) for rows in taken)
     shape = (len(taken), bucket(longest))
     tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
     scored: list[int] = []
@@ -50,9 +67,9 @@ def pack(taken: Sequence[Sequence[Row]]) -> tuple[Reading, dict[tuple[int, int],
     for member, rows in enumerate(taken):
         at = 0
         for segment, row in enumerate(rows, start=1):
-            prompt, reference = row.request.prompt, row.request.reference
-            end, stop = at + len(prompt), at + len(prompt) + len(reference)
-            tokens[member, at:end], tokens[member, end:stop] = prompt, reference
+            prompt, reference = row.request.prompt[shared:], row.request.reference
+            end, stop = at + len(prompt), at + row.request.read_length - shared
+            tokens[member, at:end], tokens[member, end:stop] = prompt, reference[:-1]
             positions[member, at:stop] = np.arange(stop - at)
             segments[member, at:stop] = segment
             before = member * shape[1] + end - 1

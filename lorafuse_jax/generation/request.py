@@ -44,6 +44,7 @@ class Request(NamedTuple):
         min_p: and from those with at least this share of the largest probability (2407.01082),
             in [0, 1).
         seed: of the sample: it depends on this and the model alone, not on the batch.
+        stop_strings: end an answer too, with ``stops.ends_at_stop_strings``.
     """
 
     prompt: np.ndarray
@@ -53,6 +54,12 @@ class Request(NamedTuple):
     top_p: float = 1.0
     min_p: float = 0.0
     seed: int = 0
+    stop_strings: tuple[str, ...] = ()
+
+    @property
+    def read_length(self) -> int:
+        """Tokens that are read: a reference's last token is only predicted."""
+        return len(self.prompt) + max(0, len(self.reference) - 1)
 
 
 class Answer(NamedTuple):
@@ -83,16 +90,18 @@ def samples(request: Request, count: int) -> list[Request]:
 
 def check(request: Request, engine: Engine, where: str) -> None:
     """Raise UserError for a request that cannot be served."""
-    prompt, reference = len(request.prompt), len(request.reference)
+    prompt = len(request.prompt)
     if not prompt:
         raise UserError(f"{where}: the prompt has no tokens")
-    longest = prompt + max(request.max_new_tokens, reference)
+    longest = max(prompt + request.max_new_tokens, request.read_length)
     if longest > engine.context_length:
         raise UserError(
             f"{where}: {prompt} tokens of prompt and {longest - prompt} of answer are "
             f"{longest - engine.context_length} more than the {engine.context_length} of the "
             "model's context; shorten the prompt or ask for fewer new tokens"
         )
+    if "" in request.stop_strings:
+        raise UserError(f"{where}: an empty stop string would end every answer at once")
     if request.temperature < 0:
         raise UserError(f"{where}: temperature {request.temperature} is below 0")
     if not 0 < request.top_p <= 1:

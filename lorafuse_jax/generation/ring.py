@@ -59,7 +59,7 @@ class Source(NamedTuple):
         lane: the row of the ring that it gets; -1 for an idle one.
         row: the row that it was read in.
         end: one past its last token there.
-        length: its number of tokens.
+        length: its number of tokens, those of a shared prefix counted.
     """
 
     lane: Int[Array, " N"]
@@ -68,19 +68,25 @@ class Source(NamedTuple):
     length: Int[Array, " N"]
 
 
-def insert(ring: Ring, keys: Array, values: Array, source: Source) -> Ring:
+def insert(
+    ring: Ring, read: tuple[Array, Array], prefix: tuple[Array, Array], source: Source
+) -> Ring:
     """Lay prompts that were read into rows of the ring; what was in these is gone.
 
     Args:
         ring: with at least as many slots as the longest of these prompts has tokens.
-        keys: [L, B, K, T, H], as read.
-        values: likewise.
+        read: keys and values [L, B, K, T, H].
+        prefix: those of the P tokens that all prompts of a row begin with, [L, B, K, P, H], which
+            are not in ``read``; P may be 0.
         source: which parts of it, and where to.
     """
     slots = ring.positions.shape[1]
+    shared = prefix[0].shape[3]
     before = ((0, 0), (0, 0), (0, 0), (slots, 0), (0, 0))
-    keys, values = jnp.pad(keys, before), jnp.pad(values, before)
-    layers, _, kv_heads, _, head_dim = keys.shape
+    after = ((0, 0), (0, 0), (0, 0), (0, slots - shared), (0, 0))
+    read_keys, read_values = (jnp.pad(x, before) for x in read)
+    prefix_keys, prefix_values = (jnp.pad(x, after) for x in prefix)
+    layers, _, kv_heads, _, head_dim = read_keys.shape
     window = (layers, 1, kv_heads, slots, head_dim)
     # A window that ends with the prompt is in the ring's order but for its turn.
     turn = lambda x, axis: jnp.roll(x, ring.slot, axis=axis)  # noqa: E731
@@ -88,9 +94,16 @@ def insert(ring: Ring, keys: Array, values: Array, source: Source) -> Ring:
     def one(number: Array, ring: Ring) -> Ring:
         lane, row, end, length = (field[number] for field in source)
         at = jnp.maximum(lane, 0)
-        read = lambda x: turn(jax.lax.dynamic_slice(x, (0, row, 0, end, 0), window), 3)  # noqa: E731
         places = jnp.arange(slots) - slots + length
         positions = turn(jnp.where(places < 0, -1, places), 0).astype(jnp.int32)
+
+        def whole(own: Array, common: Array) -> Array:
+            found = jax.lax.dynamic_slice(own, (0, row, 0, end, 0), window)
+            if shared:
+                first = jax.lax.dynamic_slice(common, (0, row, 0, 0, 0), window)
+                first = jnp.roll(first, slots - length, axis=3)
+                found = jnp.where((places < shared)[:, None], first, found)
+            return turn(found, 3)
 
         def put(old: Array, new: Array, axis: int) -> Array:
             kept = jax.lax.dynamic_slice_in_dim(old, at, 1, axis=axis)
@@ -98,8 +111,8 @@ def insert(ring: Ring, keys: Array, values: Array, source: Source) -> Ring:
             return jax.lax.dynamic_update_slice_in_dim(old, new, at, axis=axis)
 
         return Ring(
-            put(ring.keys, read(keys), 1),
-            put(ring.values, read(values), 1),
+            put(ring.keys, whole(read_keys, prefix_keys), 1),
+            put(ring.values, whole(read_values, prefix_values), 1),
             put(ring.positions, positions[None], 0),
             ring.slot,
         )

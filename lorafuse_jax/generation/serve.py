@@ -21,11 +21,12 @@ from lorafuse_jax.generation.lanes import (
     idle,
     narrowed,
     read,
+    read_prefix,
     resized,
     start,
 )
-from lorafuse_jax.generation.memory import check_fits, foresee
-from lorafuse_jax.generation.packing import Row, bucket, pack
+from lorafuse_jax.generation.memory import check_fits, foresee, shapes
+from lorafuse_jax.generation.packing import Row, bucket, pack, shared_prefix
 from lorafuse_jax.generation.request import Answer, Engine, Request, check
 from lorafuse_jax.generation.ring import Source
 from lorafuse_jax.generation.sampling import Choice, Sampling
@@ -74,7 +75,7 @@ def serve(
     session = _Session(engine, params, bank, queues, lanes, ensemble, ended)
     session.foresee_memory()
     while session.busy():
-        if session.should_read():
+        while session.should_read():
             yield from session.read_some()
         if session.decoding():
             yield from session.go_on()
@@ -96,11 +97,13 @@ class _Session:
             ensemble=self.members if ensemble else 0,
         )
         self.lanes: Lanes | None = None
-        self.like, self.vocab_size = _shapes(engine, params, bank, self.members)
+        self.prefix_tokens = shared_prefix(requests)
+        self.prefix: tuple[jax.Array, jax.Array] | None = None
+        self.like, self.vocab_size = shapes(engine, params, bank, self.members)
 
     def foresee_memory(self) -> None:
         longest = max(len(r.prompt) + r.max_new_tokens for r in self.requests)
-        reading = max(len(r.prompt) + len(r.reference) for r in self.requests)
+        reading = max(request.read_length for request in self.requests)
         needed = foresee(
             self.like,
             rows=self.members * self.width,
@@ -129,9 +132,11 @@ class _Session:
 
     def read_some(self) -> Iterator[Answer]:
         """Read the next prompts of every member, and give each a lane."""
+        if self.prefix is None:
+            self.prefix = self._read_prefix()
         taken = [self._take(member) for member in range(self.members)]
-        reading, parts = pack(taken)
-        done = read(self.engine, self.params, self.bank, reading)
+        reading, parts = pack(taken, len(self.prefix_tokens))
+        done = read(self.engine, self.params, self.bank, self.prefix, reading)
         log_probs, best = np.asarray(done.log_probs), np.asarray(done.best)
         new = []
         for member, rows in enumerate(taken):
@@ -147,12 +152,20 @@ class _Session:
         if new:
             yield from self._start(done, new)
 
+    def _read_prefix(self) -> tuple[jax.Array, jax.Array]:
+        if len(self.prefix_tokens) == 0:
+            layers, rows, kv_heads, _, head_dim = self.like.shape
+            nothing = jnp.zeros((layers, rows, kv_heads, 0, head_dim), self.like.dtype)
+            return nothing, nothing
+        tokens = jnp.asarray(np.tile(self.prefix_tokens, (self.members, 1)), jnp.int32)
+        return read_prefix(self.engine, self.params, self.bank, tokens)
+
     def _take(self, member: int) -> list[Row]:
         queue, free = self.waiting[member], self.rows[member].count(None)
         taken, tokens = [], 0
         while queue:
             number, request = queue[0]
-            length = len(request.prompt) + len(request.reference)
+            length = request.read_length - len(self.prefix_tokens)
             if (taken and tokens + length > READ_TOKENS) or (request.max_new_tokens and not free):
                 break
             queue.popleft()
@@ -190,6 +203,7 @@ class _Session:
             self.params,
             self.lanes,
             done,
+            self.prefix,
             Source(*map(jnp.asarray, (lane, row, end, length))),
             Sampling(_key_data(seeds), *jnp.asarray(rates.T)),
             jnp.asarray(left),
@@ -266,22 +280,10 @@ class _Session:
         self.width = width
 
 
-def _shapes(engine: Engine, params: Params, bank: Any, rows: int):
-    """Keys of one call, and V."""
-
-    def step(params, bank):
-        nothing = jnp.zeros((rows, 1), jnp.int32)
-        hidden, (keys, _) = engine.extend(params, bank, nothing, nothing, nothing, None)
-        return keys, engine.logits(params, hidden[:, 0])
-
-    keys, logits = jax.eval_shape(step, params, bank)
-    return keys, logits.shape[-1]
-
-
 def _by_length(queue: Sequence[Request]) -> list[tuple[int, Request]]:
     """Numbered, shortest first: neighbours are of similar length."""
     numbered = list(enumerate(queue))
-    return sorted(numbered, key=lambda pair: len(pair[1].prompt) + len(pair[1].reference))
+    return sorted(numbered, key=lambda pair: pair[1].read_length)
 
 
 def _key_data(seeds: np.ndarray) -> jax.Array:

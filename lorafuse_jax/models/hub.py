@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 from lorafuse_jax.models import gguf_file
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.families import FAMILIES
-from lorafuse_jax.models.quantized import QUANTIZATIONS, Quantization
+from lorafuse_jax.models.quantized import QUANTIZATIONS
 from lorafuse_jax.models.safetensors_folder import stored_tensors, weight_files
 from lorafuse_jax.models.tokenizer import gguf_tokenizer, load_tokenizer
 from lorafuse_jax.models.weights import load_params
@@ -53,9 +53,7 @@ class Model:
     family: ModuleType = field(repr=False)
 
 
-def load_model(
-    path: str | Path, *, dtype: Any = None, quantization: Quantization | None = None
-) -> Model:
+def load_model(path: str | Path, *, dtype: Any = None, quantization: str | None = None) -> Model:
     """Load a Hugging Face folder, a GGUF file, or a hub name (``"HuggingFaceTB/SmolLM2-135M"``).
 
     Args:
@@ -68,7 +66,8 @@ def load_model(
     Raises:
         UserError: something is missing, damaged, or not supported; nothing is skipped.
     """
-    if quantization is not None and quantization not in QUANTIZATIONS:
+    chosen = next((known for known in QUANTIZATIONS if known == quantization), None)
+    if quantization is not None and chosen is None:
         raise UserError(
             f"quantization {quantization!r} is not known; {', '.join(QUANTIZATIONS)} are"
         )
@@ -84,9 +83,7 @@ def load_model(
             path = _download(str(path))
         family, config, stored, tokenizer, stops = _open_folder(path)
     check_vocabulary(tokenizer, config.vocab_size, path)
-    params = load_params(
-        stored, config, family.WEIGHTS, dtype, quantization=quantization, where=path
-    )
+    params = load_params(stored, config, family.WEIGHTS, dtype, quantization=chosen, where=path)
     return Model(config, params, tokenizer, path, fingerprint(path), stops, family)
 
 

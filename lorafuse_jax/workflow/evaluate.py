@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lorafuse_jax.adapted import extend_rows
+from lorafuse_jax.bank import make_bank
 from lorafuse_jax.data.encode import Encoded, encode_split
 from lorafuse_jax.data.examples import Example
 from lorafuse_jax.evaluation.answers import extract, is_correct
@@ -12,12 +13,13 @@ from lorafuse_jax.evaluation.predictions import Kind, Prediction, append, done
 from lorafuse_jax.formats import load_adapter
 from lorafuse_jax.generation.request import Answer, Engine, Request
 from lorafuse_jax.generation.serve import serve
-from lorafuse_jax.lora import check_fits, make_bank
+from lorafuse_jax.lora import check_fits
 from lorafuse_jax.models.head import output_logits, score_tokens
 from lorafuse_jax.models.hub import Model
+from lorafuse_jax.names import for_model
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.types import Adapter, UserError
-from lorafuse_jax.workflow.inputs import load_any_model, load_any_task, template_of
+from lorafuse_jax.workflow.inputs import load_any_model, load_any_task
 from lorafuse_jax.workflow.progress import meter
 
 ROW_BUDGET = 192
@@ -61,31 +63,49 @@ def evaluate(run: RunFolder, tasks: list[str], limit: int | None = None) -> None
         tasks: ``NAME`` (its test split) or ``NAME/SPLIT``; empty is the run's own task.
         limit: the first so many examples of each split; None is all.
     """
+    model, members = load_evaluated(run)
     config = run.config()
-    model = load_any_model(config["model"])
-    if model.fingerprint != config["model_fingerprint"]:
-        raise UserError(f"{run.path} was trained on another model than {config['model']} now is")
-    members = load_comparison(run)
-    for member in members:
-        check_fits(member.adapter, model.params)
-    asked = [prepare(task, model, limit) for task in tasks or [config["data"]]]
+    names = tasks or [config["data"]]
+    asked = [prepare(name, model, limit, config["template"]) for name in names]
     engine = make_engine(model)
     for questions in asked:
         _ask(run, engine, model, members, questions)
 
 
-def load_comparison(run: RunFolder) -> list[Member]:
+def load_evaluated(run: RunFolder) -> tuple[Model, list[Member]]:
+    """The base model of a run, and all that is compared over it.
+
+    Raises:
+        UserError: the model is not what it was, or an adapter does not fit it.
+    """
+    config = run.config()
+    model = load_any_model(config["model"])
+    if model.fingerprint != config["model_fingerprint"]:
+        raise UserError(f"{run.path} was trained on another model than {config['model']} now is")
+    members = load_comparison(run, model)
+    for member in members:
+        check_fits(member.adapter, model.params)
+    return model, members
+
+
+def lanes_for(members: list[Member]) -> int:
+    """Rows of each member that are decoded at once."""
+    return max(1, ROW_BUDGET // len(members))
+
+
+def load_comparison(run: RunFolder, model: Model) -> list[Member]:
     """The base model, every seed and every fused adapter of a run."""
+    load = lambda path: for_model(load_adapter(path), model)  # noqa: E731
     members = [Member("base", "base", {})]
     for seed in run.config()["seeds"]:
-        members.append(Member(f"seed-{seed}", "seed", load_adapter(run.adapter_path(seed))))
+        members.append(Member(f"seed-{seed}", "seed", load(run.adapter_path(seed))))
     for name in run.fused_names():
-        members.append(Member(name, "fused", load_adapter(run.fused_path(name))))
+        members.append(Member(name, "fused", load(run.fused_path(name))))
     return members
 
 
-def prepare(name: str, model: Model, limit: int | None) -> Questions:
-    """The questions of ``NAME`` or ``NAME/SPLIT``.
+def prepare(name: str, model: Model, limit: int | None, template: str) -> Questions:
+    """The questions of ``NAME`` or ``NAME/SPLIT``, under the template that was trained with.
 
     Raises:
         UserError: there is no such split, or an example has no answer to check.
@@ -103,7 +123,7 @@ def prepare(name: str, model: Model, limit: int | None) -> Questions:
     encoded = encode_split(
         examples,
         model.tokenizer,
-        template_of(task, model),
+        template,
         max_length=model.config.context_length,
     )
     return Questions(f"{task.name}/{split}", examples, encoded.examples)
@@ -142,7 +162,7 @@ def _ask(
         model.params,
         make_bank([member.adapter for member in members]),
         [[requests[number] for number in numbers] for numbers in open_numbers],
-        lanes=max(1, ROW_BUDGET // len(members)),
+        lanes=lanes_for(members),
     )
     with meter(questions.task, total, total - sum(map(len, open_numbers))) as progress:
         for one in answers:

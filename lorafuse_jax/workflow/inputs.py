@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from lorafuse_jax.assets import ASSETS, fetch
-from lorafuse_jax.data.encode import Encoded, encode_split
+from lorafuse_jax.data.encode import TEMPLATES, Encoded, encode_split
 from lorafuse_jax.data.examples import Example, Task, load_task
 from lorafuse_jax.models.hub import Model, load_model
 from lorafuse_jax.types import UserError
@@ -50,11 +50,22 @@ def load_any_task(name: str) -> Task:
     return load_task(resolve(name))
 
 
-def template_of(task: Task, model: Model) -> str:
-    """The task's own template; otherwise the chat template where the tokenizer has one."""
+def template_of(task: Task, model: Model, wanted: str | None) -> str:
+    """The one that is wanted, the task's own, or the chat template where the tokenizer has one.
+
+    Raises:
+        UserError: there is none of that name, or the tokenizer has no chat template.
+    """
+    has_chat = getattr(model.tokenizer, "chat_template", None)
+    if wanted is not None:
+        if wanted not in TEMPLATES:
+            raise UserError(f"no template {wanted!r}; there are {', '.join(TEMPLATES)}")
+        if wanted == "chat" and not has_chat:
+            raise UserError(f"{model.path}: its tokenizer has no chat template; use another")
+        return wanted
     if task.template is not None:
         return task.template
-    return "chat" if getattr(model.tokenizer, "chat_template", None) else "qa"
+    return "chat" if has_chat else "qa"
 
 
 def load_inputs(config) -> tuple[Model, EncodedTask]:
@@ -65,7 +76,7 @@ def load_inputs(config) -> tuple[Model, EncodedTask]:
             raise UserError(f"{config.data} has no {split} examples; training needs both splits")
     model = load_any_model(config.model)
     limit = min(config.max_length or model.config.context_length, model.config.context_length)
-    template = template_of(task, model)
+    template = template_of(task, model, config.template)
     encoded, dropped = {}, 0
     for split in ("train", "validation"):
         result = encode_split(

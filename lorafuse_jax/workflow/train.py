@@ -25,6 +25,7 @@ from lorafuse_jax.lora import (
     scaled,
 )
 from lorafuse_jax.models.hub import Model
+from lorafuse_jax.names import fan_in_fan_out, for_files
 from lorafuse_jax.run_folder import RunFolder, versions
 from lorafuse_jax.training.loop import FitPlan, StepMetrics, fit
 from lorafuse_jax.training.objective import answer_loss, heldout_loss
@@ -59,6 +60,8 @@ class TrainConfig:
         shared: what the seeds have in common instead of each its own.
         max_length: longest example in tokens; None is the model's context.
         overlong: what happens to longer ones.
+        template: how a prompt is put to the model: qa, chat, alpaca or metamath; None is as the
+            data says, or else the tokenizer's chat template, or else qa.
     """
 
     model: str
@@ -76,6 +79,7 @@ class TrainConfig:
     shared: tuple[Stream, ...] = ()
     max_length: int | None = None
     overlong: Literal["error", "drop"] = "error"
+    template: str | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -180,12 +184,16 @@ def train(config: TrainConfig, out: Path) -> RunFolder:
     state = _fit(trainer, run)
     for k, seed in enumerate(config.seeds):
         if not run.adapter_path(seed).exists():
+            adapter = for_files(scaled(take(state.adapter, k), rules), model)
             save_peft(
                 run.adapter_path(seed),
-                scaled(take(state.adapter, k), rules),
+                adapter,
                 base_model=str(model.path),
                 provenance={"seed": seed, "base_fingerprint": model.fingerprint, **run.config()},
-                carried={"target_modules": last_parts(state.adapter)},
+                carried={
+                    "target_modules": last_parts(adapter),
+                    "fan_in_fan_out": fan_in_fan_out(model),
+                },
             )
     console.print(f"wrote {len(config.seeds)} adapters to {out / 'adapters'}")
     return run

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from lorafuse_jax.data.encode import TEMPLATES, encode, encode_split
 from lorafuse_jax.data.examples import Example, load_task, normalize, read_jsonl, split_by_hash
@@ -91,6 +92,28 @@ def test_completion_ends_with_the_end_token_and_prompt_has_none(template):
     )
 
 
+def test_the_begin_token_comes_first_where_the_tokenizer_puts_it_before_every_text():
+    plain, beginning = tiny_tokenizer(), tiny_tokenizer()
+    beginning.add_special_tokens({"bos_token": "<begin>"})
+    begin = beginning.bos_token_id
+    beginning.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<begin> $A", special_tokens=[("<begin>", begin)]
+    )
+    for template in ("qa", "alpaca"):
+        without = encode(example(), plain, template)
+        with_begin = encode(example(), beginning, template)
+        assert with_begin.prompt.tolist() == [begin, *without.prompt]
+        assert with_begin.completion.tolist() == without.completion.tolist()
+
+
+def test_alpaca_and_metamath_are_the_published_prompts():
+    tokenizer = tiny_tokenizer()
+    one = encode(example(), tokenizer, "metamath")
+    text = tokenizer.decode(one.prompt)
+    assert text.startswith("Below is an instruction that describes a task. Write a response that ")
+    assert text.endswith("### Instruction:\nWhat?\n\n### Response: Let's think step by step.")
+
+
 def test_overlong_examples_raise_with_count_and_place_or_are_counted():
     examples = [
         example(),
@@ -105,4 +128,4 @@ def test_overlong_examples_raise_with_count_and_place_or_are_counted():
 
 def test_unknown_template_lists_the_known():
     with pytest.raises(UserError, match="qa, chat"):
-        encode(example(), tiny_tokenizer(), "alpaca")
+        encode(example(), tiny_tokenizer(), "alpacca")

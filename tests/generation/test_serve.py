@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from lorafuse_jax.adapted import extend_rows
+from lorafuse_jax.bank import make_bank
 from lorafuse_jax.generation import memory
 from lorafuse_jax.generation import serve as serving
 from lorafuse_jax.generation.request import Engine, Request, samples
 from lorafuse_jax.generation.serve import serve
-from lorafuse_jax.lora import adapter_hook, make_bank
+from lorafuse_jax.lora import adapter_hook
 from lorafuse_jax.models.config import Sliding
 from lorafuse_jax.models.decoder import hidden_states
 from lorafuse_jax.models.head import output_logits, score_tokens
@@ -108,6 +109,30 @@ def test_layers_with_a_window_see_no_more_of_the_cache():
     answers = ask([{}], [asked], engine=engine(config=WINDOWED))
     for (_, number), one in answers.items():
         assert one.tokens.tolist() == slow_greedy([{}], asked[number], config=WINDOWED)
+
+
+@pytest.mark.parametrize("config", [CONFIG, WINDOWED])
+def test_what_all_prompts_begin_with_is_read_once(config, monkeypatch):
+    adapters = members()[:3]
+    begin = np.arange(3, 16, dtype=np.int32)
+    asked = [r._replace(prompt=np.concatenate([begin, r.prompt])) for r in requests(seed=41)]
+    asked[0] = asked[0]._replace(prompt=np.append(begin, 5).astype(np.int32))
+    seen = []
+    real = serving.read
+
+    def counted(engine, params, bank, prefix, reading):
+        seen.append((prefix[0].shape[3], int((reading.segments > 0).sum())))
+        return real(engine, params, bank, prefix, reading)
+
+    monkeypatch.setattr(serving, "read", counted)
+    answers = ask(adapters, [asked] * 3, engine=engine(config=config))
+    assert {shared for shared, _ in seen} == {13}
+    assert sum(n for _, n in seen) == 3 * sum(one.read_length - 13 for one in asked)
+    for (member, number), one in answers.items():
+        expected = slow_greedy([adapters[member]], asked[number], config=config)
+        assert one.tokens.tolist() == expected
+        if config is CONFIG:
+            check_scores(adapters[member], asked[number], one)
 
 
 def test_members_with_queues_of_their_own_are_served():

@@ -1,0 +1,360 @@
+"""Decoding throughput: eight adapters in one batch, against PEFT's ``generate``, one by one.
+
+    .venv/bin/python experiments/bench/generation.py [--rounds 3] [--regime memory compute]
+
+Both answer the same prompts greedily with the same eight adapters (LoRA r = 8 on all linear layers)
+of SmolLM2-135M, in float32 on two threads, until the model ends its answer or the limit is reached;
+the answers are compared. The peer keeps the eight adapters in one PeftModel, takes one after the
+other, and pads batches on the left; it is also timed with its prompts sorted by length first.
+
+- memory: two GSM8K prompts, in one batch, up to 112 new tokens: a step reads all weights for few rows.
+- compute: ASDiv and GSM8K prompts, sixteen a batch, up to 16 new tokens: mostly prompts are read.
+
+The two run in turns, each turn in a fresh process that does the work once to compile and warm up,
+and once more on the clock. Peak resident memory is read at its end. Beside each stands the roofline
+of this machine: the time that the work's multiplications take at its matrix speed, or that its
+weights and cache take at its memory speed, whichever is longer, step by step.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ADAPTERS, RANK = 8, 8
+THREADS = "2"
+REGIMES = {
+    "memory": {"tasks": {"gsm8k-100": 2}, "batch": 2, "new": 112},
+    "compute": {"tasks": {"asdiv": 16, "gsm8k-100": 16}, "batch": 16, "new": 16},
+}
+DEPTHS = (4, 32)
+
+
+def load_prompts(regime: str) -> tuple[Path, list[list[int]]]:
+    """The model's folder and the prompts, under its chat template, in an order of no meaning."""
+    import numpy as np
+    from transformers import AutoTokenizer
+
+    from lorafuse_jax.assets import fetch
+    from lorafuse_jax.data.encode import encode_split
+    from lorafuse_jax.data.examples import load_task
+
+    folder = fetch("smollm2-135m-instruct", say=lambda line: None)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompts = []
+    for name, count in REGIMES[regime]["tasks"].items():
+        examples = load_task(fetch(name, say=lambda line: None)).splits["test"][:count]
+        split = encode_split(examples, tokenizer, "chat", max_length=8192)
+        prompts += [one.prompt.tolist() for one in split.examples]
+    np.random.default_rng(0).shuffle(prompts)
+    return folder, prompts
+
+
+def make_adapters(folder: Path) -> list[dict]:
+    """Eight small random adapters: each answers in its own words, and ends its answers."""
+    import jax
+
+    from lorafuse_jax.lora import LoraRule, init_adapter
+    from lorafuse_jax.models.hub import load_model
+    from lorafuse_jax.types import LoraPair
+
+    params = load_model(folder).params
+    adapters = []
+    for seed in range(ADAPTERS):
+        fresh: Any = init_adapter(jax.random.key(seed), params, [LoraRule(rank=RANK)])
+        keys = jax.random.split(jax.random.key(100 + seed), len(fresh))
+        adapters.append(
+            {
+                module: LoraPair(pair[0], 0.002 * jax.random.normal(key, pair[1].shape))
+                for (module, pair), key in zip(fresh.items(), keys, strict=True)
+            }
+        )
+    return adapters
+
+
+def run_ours(regime: str, adapter_folder: Path) -> dict:
+    """All adapters at once."""
+    import numpy as np
+
+    from lorafuse_jax.bank import make_bank
+    from lorafuse_jax.formats import load_adapter
+    from lorafuse_jax.generation.request import Request
+    from lorafuse_jax.generation.serve import serve
+    from lorafuse_jax.models.hub import load_model
+    from lorafuse_jax.workflow.evaluate import make_engine
+
+    folder, prompts = load_prompts(regime)
+    model = load_model(folder)
+    bank = make_bank([load_adapter(adapter_folder / str(n)) for n in range(ADAPTERS)])
+    settings = REGIMES[regime]
+    queue = [Request(np.array(prompt, np.int32), settings["new"]) for prompt in prompts]
+    engine = make_engine(model)
+
+    def once() -> tuple[float, list]:
+        began = time.perf_counter()
+        answers = list(
+            serve(engine, model.params, bank, [queue] * ADAPTERS, lanes=settings["batch"])
+        )
+        return time.perf_counter() - began, answers
+
+    first, _ = once()
+    seconds, answers = once()
+    found = {(one.member, one.request): one.tokens.tolist() for one in answers}
+    ordered = [[found[m, n] for n in range(len(prompts))] for m in range(ADAPTERS)]
+    return {"seconds": seconds, "compile_seconds": first - seconds, "answers": ordered}
+
+
+def run_peft(regime: str, adapter_folder: Path, *, ordered: bool) -> dict:
+    """One adapter after the other."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, prompts = load_prompts(regime)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    tokenizer.padding_side = "left"
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, adapter_folder / "0", adapter_name="0")
+    for number in range(1, ADAPTERS):
+        model.load_adapter(adapter_folder / str(number), adapter_name=str(number))
+    model.eval()
+    settings = REGIMES[regime]
+    order = list(range(len(prompts)))
+    if ordered:
+        order.sort(key=lambda n: len(prompts[n]))
+
+    def generate(chosen: list[int], new: int) -> list[list[int]]:
+        batch = tokenizer.pad({"input_ids": [prompts[n] for n in chosen]}, return_tensors="pt")
+        length = batch["input_ids"].shape[1]
+        with torch.no_grad():
+            out = model.generate(**batch, max_new_tokens=new, do_sample=False)
+        rows = [row[length:].tolist() for row in out]
+        stop = tokenizer.eos_token_id
+        return [row[: row.index(stop)] if stop in row else row for row in rows]
+
+    generate(order[: settings["batch"]], 2)
+    began = time.perf_counter()
+    answers: list[list] = [[None] * len(prompts) for _ in range(ADAPTERS)]
+    for number in range(ADAPTERS):
+        model.set_adapter(str(number))
+        for start in range(0, len(order), settings["batch"]):
+            chosen = order[start : start + settings["batch"]]
+            for n, answer in zip(chosen, generate(chosen, settings["new"]), strict=True):
+                answers[number][n] = answer
+    return {"seconds": time.perf_counter() - began, "answers": answers}
+
+
+def run_machine(regime: str, adapter_folder: Path) -> dict:
+    """What this machine can do, and how compile time grows with depth."""
+    import jax
+    import jax.numpy as jnp
+
+    square = jnp.ones((2048, 2048))
+    product = jax.jit(lambda a, b: a @ b)
+    speed = 2 * 2048**3 / fastest(lambda: jax.block_until_ready(product(square, square)))
+    weights = jnp.ones((30, 2048, 2048))
+    one_row = jnp.ones((1, 2048))
+    sweep = jax.jit(lambda x, w: jax.lax.scan(lambda x, w: (x @ w, None), x, w)[0])
+    seconds = fastest(lambda: jax.block_until_ready(sweep(one_row, weights)))
+    compiles = {depth: compile_seconds(depth) for depth in (*DEPTHS, *DEPTHS)}
+    return {"flops": speed, "bytes": weights.nbytes / seconds, "compiles": compiles}
+
+
+def fastest(run, times: int = 7) -> float:
+    """Of several runs after the first."""
+    run()
+    measured = []
+    for _ in range(times):
+        began = time.perf_counter()
+        run()
+        measured.append(time.perf_counter() - began)
+    return min(measured)
+
+
+def compile_seconds(depth: int) -> float:
+    """Of both programs of decoding, for SmolLM2's widths and eight adapters."""
+    from dataclasses import replace
+    from functools import partial
+
+    import jax
+    import jax.numpy as jnp
+
+    from lorafuse_jax.adapted import extend_rows
+    from lorafuse_jax.assets import fetch
+    from lorafuse_jax.bank import make_bank
+    from lorafuse_jax.generation import lanes as programs
+    from lorafuse_jax.generation.request import Engine
+    from lorafuse_jax.generation.sampling import Choice
+    from lorafuse_jax.lora import LoraRule, init_adapter
+    from lorafuse_jax.models.decoder import init_params
+    from lorafuse_jax.models.families.llama import config_from_hf
+    from lorafuse_jax.models.head import output_logits, score_tokens
+
+    folder = fetch("smollm2-135m-instruct", say=lambda line: None)
+    config = config_from_hf(json.loads((folder / "config.json").read_text()))
+    config = replace(config, num_layers=depth)
+    engine = Engine(
+        partial(extend_rows, config),
+        partial(output_logits, config),
+        partial(score_tokens, config),
+        (0,),
+        config.context_length,
+    )
+
+    def shapes():
+        params = init_params(config, jax.random.key(0))
+        adapter = init_adapter(jax.random.key(0), params, [LoraRule(rank=RANK)])
+        like = jax.ShapeDtypeStruct(
+            (depth, 1, config.num_kv_heads, 1, config.head_dim), jnp.float32
+        )
+        lanes = programs.idle(like, 16, 192, 2)
+        packed = jnp.zeros((ADAPTERS, 256), jnp.int32)
+        scored = jnp.zeros(64, jnp.int32)
+        reading = programs.Reading(packed, packed, packed, scored, scored)
+        return params, make_bank([adapter] * ADAPTERS), lanes, reading
+
+    params, bank, lanes, reading = jax.eval_shape(shapes)
+    began = time.perf_counter()
+    programs.read.lower(engine, params, bank, reading).compile()
+    programs.go_on.lower(engine, Choice(False, False, 0), params, bank, lanes).compile()
+    return time.perf_counter() - began
+
+
+def roofline(regime: str, machine: dict, answers: list, prompts: list, batch: int) -> float:
+    """Seconds that nothing on this machine can go below, reading prompts and taking steps."""
+    weights, embedding = 106.2e6, 28.3e6
+    token_bytes = 2 * 30 * 3 * 64 * 4
+    read = ADAPTERS * sum(map(len, prompts))
+    seconds = 2 * weights * read / machine["flops"]
+    rows = ADAPTERS * batch
+    generated = sum(len(answer) for member in answers for answer in member)
+    steps = generated / rows
+    cache = rows * token_bytes * (read / ADAPTERS / len(prompts) + REGIMES[regime]["new"] / 2)
+    per_step = max(
+        2 * (weights + embedding) * rows / machine["flops"],
+        (4 * (weights + embedding) + cache) / machine["bytes"],
+    )
+    return seconds + steps * per_step
+
+
+RUNS = {
+    "ours": run_ours,
+    "peft": lambda regime, folder: run_peft(regime, folder, ordered=False),
+    "peft sorted": lambda regime, folder: run_peft(regime, folder, ordered=True),
+    "machine": run_machine,
+}
+
+
+def in_own_process(kind: str, regime: str, folder: Path) -> dict:
+    """One turn."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": THREADS,
+        "MKL_NUM_THREADS": THREADS,
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    command = [sys.executable, __file__, "--turn", kind, "--adapters", str(folder)]
+    result = subprocess.run(
+        [*command, "--regime", regime], env=environment, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        sys.exit(f"{kind} failed:\n{result.stderr[-3000:]}")
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def save_adapters(folder: Path) -> None:
+    """As PEFT folders."""
+    from lorafuse_jax.assets import fetch
+    from lorafuse_jax.formats.peft import save_peft
+
+    model = fetch("smollm2-135m-instruct", say=lambda line: None)
+    for number, adapter in enumerate(make_adapters(model)):
+        save_peft(folder / str(number), adapter, base_model=str(model), provenance={})
+
+
+def same_share(one: list, other: list) -> float:
+    """Of all answers, how many are equal token for token."""
+    pairs = [(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True)]
+    return sum(a == b for a, b in pairs) / len(pairs)
+
+
+def compare(regime: str, rounds: int, folder: Path, machine: dict) -> dict:
+    """All turns of one regime, printed."""
+    settings = REGIMES[regime]
+    # One batch of prompts has no order.
+    one_batch = sum(settings["tasks"].values()) <= settings["batch"]
+    kinds = ("ours", "peft") if one_batch else ("ours", "peft", "peft sorted")
+    turns: dict[str, list[dict]] = {kind: [] for kind in kinds}
+    for number in range(rounds):
+        for kind in kinds:
+            turns[kind].append(in_own_process(kind, regime, folder))
+            print(f"  {regime} {number + 1}/{rounds} {kind}: {turns[kind][-1]['seconds']:.1f} s")
+    _, prompts = load_prompts(regime)
+    answers = turns["ours"][0]["answers"]
+    tokens = sum(len(answer) for member in answers for answer in member)
+    read = ADAPTERS * sum(map(len, prompts))
+    floor = roofline(regime, machine, answers, prompts, settings["batch"])
+    median = {k: statistics.median(one["seconds"] for one in turns[k]) for k in kinds}
+    print(f"{regime}: {len(prompts)} prompts x {ADAPTERS} adapters, {settings['batch']} a batch")
+    print(f"  {read} tokens read, {tokens} generated; roofline {floor:.1f} s")
+    for kind in kinds:
+        same = same_share(answers, turns[kind][0]["answers"])
+        print(
+            f"  {kind:12} {median[kind]:7.1f} s  {tokens / median[kind]:7.1f} generated/s  "
+            f"{(read + tokens) / median[kind]:7.1f} tokens/s  "
+            f"{max(one['peak_gib'] for one in turns[kind]):.2f} GiB  {same:.1%} same answers"
+        )
+    ratios = [
+        b["seconds"] / a["seconds"] for a, b in zip(turns["ours"], turns["peft"], strict=True)
+    ]
+    return {
+        f"{regime}_bound_ratio": statistics.median(ratios),
+        f"{regime}_bound_ratios": ratios,
+        f"{regime}_sorted_ratio": median[kinds[-1]] / median["ours"],
+        f"{regime}_seconds": median,
+        f"{regime}_roofline_seconds": floor,
+        f"{regime}_compile_seconds": turns["ours"][0]["compile_seconds"],
+        f"{regime}_same_answers": same_share(answers, turns["peft"][0]["answers"]),
+        f"{regime}_peak_gib": {k: max(one["peak_gib"] for one in turns[k]) for k in kinds},
+    }
+
+
+def main() -> None:
+    """Run the turns, or one of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--regime", nargs="+", choices=REGIMES, default=list(REGIMES))
+    parser.add_argument("--turn", choices=RUNS)
+    parser.add_argument("--adapters", type=Path)
+    given = parser.parse_args()
+    if given.turn:
+        result = RUNS[given.turn](given.regime[0], given.adapters)
+        result["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps(result))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        save_adapters(folder)
+        machine = in_own_process("machine", "memory", folder)
+        print(
+            f"machine: {machine['flops'] / 1e9:.0f} GFLOP/s, {machine['bytes'] / 1e9:.1f} GB/s; "
+            "compile seconds by depth: "
+            + ", ".join(f"{d}: {s:.1f}" for d, s in machine["compiles"].items())
+        )
+        shallow, deep = (machine["compiles"][str(depth)] for depth in DEPTHS)
+        result = {"bench": "generation", "compile_ratio_4_to_32_layers": deep / shallow}
+        for regime in given.regime:
+            result |= compare(regime, given.rounds, folder, machine)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

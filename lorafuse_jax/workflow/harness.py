@@ -1,0 +1,145 @@
+"""``lorafuse evaluate --harness``: tasks of lm-eval on base, seeds and fused adapters of a run."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from lorafuse_jax.bank import make_bank
+from lorafuse_jax.generation.request import Answer, Engine, Request
+from lorafuse_jax.generation.serve import serve
+from lorafuse_jax.generation.stops import ends_at_stop_strings
+from lorafuse_jax.models.hub import Model
+from lorafuse_jax.run_folder import RunFolder, check_name, write_atomically
+from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.evaluate import Member, lanes_for, load_evaluated, make_engine
+from lorafuse_jax.workflow.progress import console, meter
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarnessRequest:
+    """What the harness is to do.
+
+    Attributes:
+        tasks: its names for them.
+        fewshot: examples before each question; None is as the task says.
+        limit: the first so many examples of each task; None is all.
+        chat: put questions into the tokenizer's chat template.
+        include: folder with further task files.
+    """
+
+    tasks: tuple[str, ...]
+    fewshot: int | None = None
+    limit: int | None = None
+    chat: bool = False
+    include: Path | None = None
+
+
+def evaluate_with_harness(run: RunFolder, request: HarnessRequest) -> None:
+    """Every model of the run on every task; results and samples go into ``harness/`` of the run.
+
+    A task whose results are there, for the same models and settings, is not repeated.
+
+    Raises:
+        UserError: lm-eval is not installed or does not know a task, or something in the run is
+            missing.
+    """
+    lm_eval = _import_harness()
+    manager = lm_eval.tasks.TaskManager(
+        include_path=None if request.include is None else str(request.include)
+    )
+    for task in request.tasks:
+        if task not in manager.all_tasks:
+            raise UserError(f"lm-eval has no task {task!r}; lm-eval ls tasks lists them")
+    model, members = load_evaluated(run)
+    engine = make_engine(model)
+    for task in request.tasks:
+        file = run.path / "harness" / f"{check_name(task)}.json"
+        asked = {**asdict(request), "tasks": [task], "models": [one.name for one in members]}
+        asked = json.loads(json.dumps(asked, default=str))
+        if not file.exists() or json.loads(file.read_text())["asked"] != asked:
+            results = _run_task(lm_eval, manager, engine, model, members, task, request)
+            file.parent.mkdir(exist_ok=True)
+            content = {"asked": asked, "lm_eval": lm_eval.__version__, "results": results}
+            write_atomically(file, json.dumps(content, indent=1, default=str) + "\n")
+        console.print(results_table(task, json.loads(file.read_text())["results"]))
+        console.print(f"{file}")
+
+
+def results_table(task: str, results: dict[str, Any]) -> Table:
+    """Models by metrics, each with its standard error."""
+    metrics = [
+        name
+        for name in next(iter(results.values()))["metrics"]
+        if "," in name and "_stderr" not in name
+    ]
+    table = Table(title=task)
+    table.add_column("model")
+    for name in metrics:
+        table.add_column(name.removesuffix(",none"), justify="right")
+    for model, result in results.items():
+        values = result["metrics"]
+        cells = [_cell(values[name], values.get(name.replace(",", "_stderr,"))) for name in metrics]
+        table.add_row(model, *cells)
+    return table
+
+
+def _cell(value: float, error: Any) -> str:
+    return f"{value:.4f} ± {error:.4f}" if isinstance(error, float) else f"{value:.4f}"
+
+
+def _run_task(lm_eval, manager, engine, model, members, task, request) -> dict[str, Any]:
+    from lorafuse_jax.workflow.harness_model import HarnessModel, SharedAnswers  # noqa: PLC0415
+
+    ask = partial(_serve_all, engine, model, members, task)
+    answers, results = SharedAnswers(ask), {}
+    for number, member in enumerate(members):
+        found = lm_eval.simple_evaluate(
+            model=HarnessModel(
+                answers, number, member.name, model.tokenizer, model.config.context_length
+            ),
+            tasks=[task],
+            num_fewshot=request.fewshot,
+            limit=request.limit,
+            apply_chat_template=request.chat,
+            task_manager=manager,
+            bootstrap_iters=0,
+        )
+        metrics = {k: v for k, v in found["results"][task].items() if k != "alias"}
+        results[member.name] = {"metrics": metrics, "samples": found["samples"][task]}
+    return results
+
+
+def _serve_all(
+    engine: Engine, model: Model, members: list[Member], task: str, requests: Sequence[Request]
+) -> list[list[Answer]]:
+    bank = make_bank([member.adapter for member in members])
+    decode = partial(model.tokenizer.decode, skip_special_tokens=True)
+    found: list[dict[int, Answer]] = [{} for _ in members]
+    with meter(task, len(members) * len(requests)) as progress:
+        for one in serve(
+            engine,
+            model.params,
+            bank,
+            [requests] * len(members),
+            lanes=lanes_for(members),
+            ended=ends_at_stop_strings(decode),
+        ):
+            found[one.member][one.request] = one
+            progress.advance(1, members[one.member].name)
+    return [[answers[n] for n in range(len(requests))] for answers in found]
+
+
+def _import_harness() -> Any:
+    try:
+        import lm_eval  # noqa: PLC0415
+        import lm_eval.tasks  # noqa: PLC0415
+    except ImportError as error:
+        raise UserError(
+            f"lm-eval cannot be imported ({error}); pip install 'lorafuse-jax[eval]'"
+        ) from None
+    return lm_eval
