@@ -7,6 +7,7 @@ from lorafuse_jax.formats import load_adapter, save_adapter
 from lorafuse_jax.fusion import OPERATORS, compose, get_operator
 from lorafuse_jax.lora import LoraRule, init_adapter
 from lorafuse_jax.models.hub import Model, load_model
+from lorafuse_jax.text_generation import generate
 from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "cosine",
     "fetch",
     "forward",
+    "generate",
     "get_operator",
     "init_adapter",
     "load_adapter",

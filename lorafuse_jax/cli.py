@@ -78,6 +78,7 @@ class Train(TrainConfig):
         overlong: what happens to longer ones.
         template: how prompts are put to the model: qa, chat, alpaca or metamath; by default as the
             data says, or else the tokenizer's chat template, or else qa.
+        quantization: keep the frozen base in 8 bits a weight (int8) or 4 (nf4, as QLoRA).
     """
 
     out: Path

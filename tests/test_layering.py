@@ -25,6 +25,7 @@ ALLOWED = {
     "gram": BASE | {"models", "lora"},
     "bank": BASE | {"models", "lora"},
     "names": BASE | {"models"},
+    "text_generation": BASE | {"bank", "adapted", "models", "generation", "lora", "names"},
     "adapted": BASE | {"adapter", "bank", "models", "lora", "gram", "names"},
 }
 """What a part may import of the others; ``workflow`` and ``cli`` wire them and may import all."""

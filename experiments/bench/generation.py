@@ -7,7 +7,7 @@ of SmolLM2-135M, in float32 on two threads, until the model ends its answer or t
 the answers are compared. The peer keeps the eight adapters in one PeftModel, takes one after the
 other, and pads batches on the left; it is also timed with its prompts sorted by length first.
 
-- memory: two GSM8K prompts, in one batch, up to 112 new tokens: a step reads all weights for few rows.
+- memory: two GSM8K prompts in one batch, up to 112 new tokens: all weights are read for few rows.
 - compute: ASDiv and GSM8K prompts, sixteen a batch, up to 16 new tokens: mostly prompts are read.
 
 The two run in turns, each turn in a fresh process that does the work once to compile and warm up,
@@ -88,7 +88,7 @@ def run_ours(regime: str, adapter_folder: Path) -> dict:
     from lorafuse_jax.generation.request import Request
     from lorafuse_jax.generation.serve import serve
     from lorafuse_jax.models.hub import load_model
-    from lorafuse_jax.workflow.evaluate import make_engine
+    from lorafuse_jax.text_generation import make_engine
 
     folder, prompts = load_prompts(regime)
     model = load_model(folder)
@@ -218,11 +218,12 @@ def compile_seconds(depth: int) -> float:
         packed = jnp.zeros((ADAPTERS, 256), jnp.int32)
         scored = jnp.zeros(64, jnp.int32)
         reading = programs.Reading(packed, packed, packed, scored, scored)
-        return params, make_bank([adapter] * ADAPTERS), lanes, reading
+        prefix = jnp.zeros((depth, ADAPTERS, config.num_kv_heads, 32, config.head_dim))
+        return params, make_bank([adapter] * ADAPTERS), lanes, reading, (prefix, prefix)
 
-    params, bank, lanes, reading = jax.eval_shape(shapes)
+    params, bank, lanes, reading, prefix = jax.eval_shape(shapes)
     began = time.perf_counter()
-    programs.read.lower(engine, params, bank, reading).compile()
+    programs.read.lower(engine, params, bank, prefix, reading).compile()
     programs.go_on.lower(engine, Choice(False, False, 0), params, bank, lanes).compile()
     return time.perf_counter() - began
 

@@ -2,9 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
-from lorafuse_jax.adapted import extend_rows
 from lorafuse_jax.bank import make_bank
 from lorafuse_jax.data.encode import Encoded, encode_split
 from lorafuse_jax.data.examples import Example
@@ -14,16 +12,13 @@ from lorafuse_jax.formats import load_adapter
 from lorafuse_jax.generation.request import Answer, Engine, Request
 from lorafuse_jax.generation.serve import serve
 from lorafuse_jax.lora import check_fits
-from lorafuse_jax.models.head import output_logits, score_tokens
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.names import for_model
 from lorafuse_jax.run_folder import RunFolder
+from lorafuse_jax.text_generation import ROW_BUDGET, make_engine
 from lorafuse_jax.types import Adapter, UserError
 from lorafuse_jax.workflow.inputs import load_any_model, load_any_task
 from lorafuse_jax.workflow.progress import meter
-
-ROW_BUDGET = 192
-"""Rows of one batch: enough for matrix products at full speed, few enough for a laptop's memory."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ def load_evaluated(run: RunFolder) -> tuple[Model, list[Member]]:
         UserError: the model is not what it was, or an adapter does not fit it.
     """
     config = run.config()
-    model = load_any_model(config["model"])
+    model = load_any_model(config["model"], config.get("quantization"))
     if model.fingerprint != config["model_fingerprint"]:
         raise UserError(f"{run.path} was trained on another model than {config['model']} now is")
     members = load_comparison(run, model)
@@ -127,18 +122,6 @@ def prepare(name: str, model: Model, limit: int | None, template: str) -> Questi
         max_length=model.config.context_length,
     )
     return Questions(f"{task.name}/{split}", examples, encoded.examples)
-
-
-def make_engine(model: Model) -> Engine:
-    """The model as the pure functions that decoding needs."""
-    config = model.config
-    return Engine(
-        extend=partial(extend_rows, config),
-        logits=partial(output_logits, config),
-        score=partial(score_tokens, config),
-        stop_tokens=model.stop_tokens,
-        context_length=config.context_length,
-    )
 
 
 def _ask(

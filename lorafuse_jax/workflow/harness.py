@@ -15,8 +15,9 @@ from lorafuse_jax.generation.serve import serve
 from lorafuse_jax.generation.stops import ends_at_stop_strings
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.run_folder import RunFolder, check_name, write_atomically
+from lorafuse_jax.text_generation import make_engine
 from lorafuse_jax.types import UserError
-from lorafuse_jax.workflow.evaluate import Member, lanes_for, load_evaluated, make_engine
+from lorafuse_jax.workflow.evaluate import Member, lanes_for, load_evaluated
 from lorafuse_jax.workflow.progress import console, meter
 
 

@@ -40,9 +40,10 @@ def resolve(name: str) -> Path:
     return Path(name)
 
 
-def load_any_model(name: str) -> Model:
-    """A model by folder, asset name or hub name."""
-    return load_model(resolve(name) if name in ASSETS or Path(name).exists() else name)
+def load_any_model(name: str, quantization: str | None = None) -> Model:
+    """A model by folder, GGUF file, asset name or hub name."""
+    path = resolve(name) if name in ASSETS or Path(name).exists() else name
+    return load_model(path, quantization=quantization)
 
 
 def load_any_task(name: str) -> Task:
@@ -74,7 +75,7 @@ def load_inputs(config) -> tuple[Model, EncodedTask]:
     for split in ("train", "validation"):
         if not task.splits.get(split):
             raise UserError(f"{config.data} has no {split} examples; training needs both splits")
-    model = load_any_model(config.model)
+    model = load_any_model(config.model, config.quantization)
     limit = min(config.max_length or model.config.context_length, model.config.context_length)
     template = template_of(task, model, config.template)
     encoded, dropped = {}, 0

@@ -25,6 +25,7 @@ from lorafuse_jax.lora import (
     scaled,
 )
 from lorafuse_jax.models.hub import Model
+from lorafuse_jax.models.quantized import Quantization
 from lorafuse_jax.names import fan_in_fan_out, for_files
 from lorafuse_jax.run_folder import RunFolder, versions
 from lorafuse_jax.training.loop import FitPlan, StepMetrics, fit
@@ -62,6 +63,7 @@ class TrainConfig:
         overlong: what happens to longer ones.
         template: how a prompt is put to the model: qa, chat, alpaca or metamath; None is as the
             data says, or else the tokenizer's chat template, or else qa.
+        quantization: keep the frozen base in 8 bits a weight (int8) or 4 (nf4, as QLoRA).
     """
 
     model: str
@@ -80,6 +82,7 @@ class TrainConfig:
     max_length: int | None = None
     overlong: Literal["error", "drop"] = "error"
     template: str | None = None
+    quantization: Quantization | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds:

@@ -14,7 +14,7 @@ from lorafuse_jax.formats import save_adapter
 from lorafuse_jax.generation.request import Request
 from lorafuse_jax.generation.serve import serve
 from lorafuse_jax.models.hub import load_model
-from lorafuse_jax.workflow.evaluate import make_engine
+from lorafuse_jax.text_generation import make_engine
 from tests.tiny import random_adapter
 
 pytestmark = pytest.mark.real

@@ -11,7 +11,7 @@ from lorafuse_jax.adapted import batch_log_probs, forward
 from lorafuse_jax.adapter import merge_into
 from lorafuse_jax.assets import fetch
 from lorafuse_jax.lora import LoraRule, adaptable_modules, init_adapter
-from lorafuse_jax.models.decoder import hidden_states
+from lorafuse_jax.models.decoder import hidden_states, init_params
 from lorafuse_jax.models.hub import load_model
 from lorafuse_jax.models.quantized import (
     NF4,
@@ -118,9 +118,27 @@ def test_nothing_of_the_whole_kernels_is_kept_for_the_backward_pass():
 
 
 def tiny_like(config):
-    from lorafuse_jax.models.decoder import init_params  # noqa: PLC0415
-
     return init_params(config, jax.random.key(0))
+
+
+def test_a_base_of_seven_billion_weights_takes_less_than_4_2_gigabytes():
+    """LLaMA2-7B's shapes; embeddings, head and norms in bfloat16."""
+    config = tiny_config(
+        vocab_size=32000,
+        model_dim=4096,
+        num_layers=32,
+        num_heads=32,
+        num_kv_heads=32,
+        head_dim=128,
+        ffn_dim=11008,
+        tie_embeddings=False,
+    )
+    stored = jax.eval_shape(lambda: quantize_params(tiny_like(config), "nf4"))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(stored["layers"]))
+    size += sum(
+        2 * leaf.size for name in stored if name != "layers" for leaf in stored[name].values()
+    )
+    assert 3.5e9 < size < 4.2e9
 
 
 def test_a_folder_is_quantised_while_it_loads(tmp_path):
