@@ -11,6 +11,7 @@ from lorafuse_jax.assets import ASSETS, fetch
 from lorafuse_jax.assets.cache import Source
 from lorafuse_jax.fusion import OPERATORS, get_operator
 from lorafuse_jax.run_folder import RunFolder, check_name
+from lorafuse_jax.text_generation import ROW_BUDGET
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.demo import demo
 from lorafuse_jax.workflow.evaluate import evaluate
@@ -205,6 +206,7 @@ class Evaluate:
         tasks: NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists; the run's
             own test split by default.
         limit: ask only the first so many of each.
+        rows: answers that are decoded at once, over all models; fewer take less memory.
         harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
         fewshot: examples before each of its questions; as the task says by default.
         chat: put its questions into the tokenizer's chat template.
@@ -214,6 +216,7 @@ class Evaluate:
     run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
     tasks: tuple[str, ...] = ()
     limit: int | None = None
+    rows: int = ROW_BUDGET
     harness: tuple[str, ...] = ()
     fewshot: int | None = None
     chat: bool = False
@@ -223,10 +226,10 @@ class Evaluate:
         """Ask, then show."""
         run = RunFolder(self.run_folder)
         if self.harness:
-            settings = {k: vars(self)[k] for k in ("fewshot", "limit", "chat", "include")}
+            settings = {k: vars(self)[k] for k in ("fewshot", "limit", "rows", "chat", "include")}
             evaluate_with_harness(run, HarnessRequest(tasks=self.harness, **settings))
             return
-        evaluate(run, list(self.tasks), self.limit)
+        evaluate(run, list(self.tasks), self.limit, self.rows)
         report(run)
 
 

@@ -108,3 +108,14 @@ def check(request: Request, engine: Engine, where: str) -> None:
         raise UserError(f"{where}: top_p {request.top_p} is not in (0, 1]")
     if not 0 <= request.min_p < 1:
         raise UserError(f"{where}: min_p {request.min_p} is not in [0, 1)")
+
+
+def check_ids(request: Request, vocab_size: int, where: str) -> None:
+    """Raise UserError for a token that the model has no embedding for."""
+    for ids in (request.prompt, request.reference):
+        if len(ids) and not 0 <= ids.min() <= ids.max() < vocab_size:
+            wrong = ids.min() if ids.min() < 0 else ids.max()
+            raise UserError(
+                f"{where}: token id {wrong} is not in [0, {vocab_size}), the model's vocabulary; "
+                "was a token added to the tokenizer, or is it another model's?"
+            )

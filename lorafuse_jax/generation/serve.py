@@ -27,7 +27,7 @@ from lorafuse_jax.generation.lanes import (
 )
 from lorafuse_jax.generation.memory import check_fits, foresee, shapes
 from lorafuse_jax.generation.packing import Row, bucket, pack, shared_prefix
-from lorafuse_jax.generation.request import Answer, Engine, Request, check
+from lorafuse_jax.generation.request import Answer, Engine, Request, check, check_ids
 from lorafuse_jax.generation.ring import Source
 from lorafuse_jax.generation.sampling import Choice, Sampling
 from lorafuse_jax.types import Params
@@ -100,6 +100,9 @@ class _Session:
         self.prefix_tokens = shared_prefix(requests)
         self.prefix: tuple[jax.Array, jax.Array] | None = None
         self.like, self.vocab_size = shapes(engine, params, bank, self.members)
+        for member, queue in enumerate(queues):
+            for number, request in enumerate(queue):
+                check_ids(request, self.vocab_size, f"request {number} of member {member}")
 
     def foresee_memory(self) -> None:
         longest = max(len(r.prompt) + r.max_new_tokens for r in self.requests)

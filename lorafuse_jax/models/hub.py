@@ -120,13 +120,15 @@ def stop_tokens(tokenizer: Any, more: int | list[int] | None) -> tuple[int, ...]
 
 
 def check_vocabulary(tokenizer: Any, vocab_size: int, where: Path) -> None:
-    """Raise UserError if the tokenizer has ids for which the model has no embedding."""
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    if highest >= vocab_size:
+    """Raise UserError if the tokenizer is that of a model with more embeddings.
+
+    Tokens that were added to it may lie beyond the model's: Gemma's tokenizer has one for images
+    that the text models lack. Whoever uses one of those is told so then.
+    """
+    if tokenizer.vocab_size > vocab_size:
         raise UserError(
-            f"{where}: the tokenizer has ids up to {highest}, the model only {vocab_size} "
-            "embeddings; it is another model's tokenizer, or tokens were added to it and not to "
-            "the model"
+            f"{where}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+            f"{vocab_size} embeddings; it is another model's tokenizer"
         )
 
 

@@ -50,13 +50,20 @@ class Questions:
         return math.ceil(1.25 * max(len(one.completion) for one in self.encoded))
 
 
-def evaluate(run: RunFolder, tasks: list[str], limit: int | None = None) -> None:
+def evaluate(
+    run: RunFolder, tasks: list[str], limit: int | None = None, rows: int = ROW_BUDGET
+) -> None:
     """Let every model of the run answer, and score the references; adds to predictions.jsonl.
 
     Args:
         run: with its adapters, and fused ones.
         tasks: ``NAME`` (its test split) or ``NAME/SPLIT``; empty is the run's own task.
         limit: the first so many examples of each split; None is all.
+        rows: decoded at once, over all models; fewer take less memory.
+
+    Raises:
+        UserError: something in the run or the tasks is missing or does not fit, or decoding would
+            need more memory than there is; before anything is asked.
     """
     model, members = load_evaluated(run)
     config = run.config()
@@ -64,7 +71,7 @@ def evaluate(run: RunFolder, tasks: list[str], limit: int | None = None) -> None
     asked = [prepare(name, model, limit, config["template"]) for name in names]
     engine = make_engine(model)
     for questions in asked:
-        _ask(run, engine, model, members, questions)
+        _ask(run, engine, model, members, questions, lanes_for(members, rows))
 
 
 def load_evaluated(run: RunFolder) -> tuple[Model, list[Member]]:
@@ -83,9 +90,9 @@ def load_evaluated(run: RunFolder) -> tuple[Model, list[Member]]:
     return model, members
 
 
-def lanes_for(members: list[Member]) -> int:
+def lanes_for(members: list[Member], rows: int) -> int:
     """Rows of each member that are decoded at once."""
-    return max(1, ROW_BUDGET // len(members))
+    return max(1, rows // len(members))
 
 
 def load_comparison(run: RunFolder, model: Model) -> list[Member]:
@@ -125,7 +132,12 @@ def prepare(name: str, model: Model, limit: int | None, template: str) -> Questi
 
 
 def _ask(
-    run: RunFolder, engine: Engine, model: Model, members: list[Member], questions: Questions
+    run: RunFolder,
+    engine: Engine,
+    model: Model,
+    members: list[Member],
+    questions: Questions,
+    lanes: int,
 ) -> None:
     finished = done(run.predictions_path)
     open_numbers = [
@@ -136,8 +148,12 @@ def _ask(
         ]
         for member in members
     ]
+    context = model.config.context_length
     requests = [
-        Request(one.prompt, questions.max_new_tokens, one.completion) for one in questions.encoded
+        Request(
+            one.prompt, min(questions.max_new_tokens, context - len(one.prompt)), one.completion
+        )
+        for one in questions.encoded
     ]
     total = len(members) * len(requests)
     answers = serve(
@@ -145,7 +161,7 @@ def _ask(
         model.params,
         make_bank([member.adapter for member in members]),
         [[requests[number] for number in numbers] for numbers in open_numbers],
-        lanes=lanes_for(members),
+        lanes=lanes,
     )
     with meter(questions.task, total, total - sum(map(len, open_numbers))) as progress:
         for one in answers:

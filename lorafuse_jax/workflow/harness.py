@@ -4,9 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from lorafuse_jax.bank import make_bank
@@ -15,8 +17,8 @@ from lorafuse_jax.generation.serve import serve
 from lorafuse_jax.generation.stops import ends_at_stop_strings
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.run_folder import RunFolder, check_name, write_atomically
-from lorafuse_jax.text_generation import make_engine
-from lorafuse_jax.types import UserError
+from lorafuse_jax.text_generation import ROW_BUDGET, make_engine
+from lorafuse_jax.types import Adapter, UserError
 from lorafuse_jax.workflow.evaluate import Member, lanes_for, load_evaluated
 from lorafuse_jax.workflow.progress import console, meter
 
@@ -29,6 +31,7 @@ class HarnessRequest:
         tasks: its names for them.
         fewshot: examples before each question; None is as the task says.
         limit: the first so many examples of each task; None is all.
+        rows: decoded at once, over all models; fewer take less memory.
         chat: put questions into the tokenizer's chat template.
         include: folder with further task files.
     """
@@ -36,6 +39,7 @@ class HarnessRequest:
     tasks: tuple[str, ...]
     fewshot: int | None = None
     limit: int | None = None
+    rows: int = ROW_BUDGET
     chat: bool = False
     include: Path | None = None
 
@@ -60,33 +64,50 @@ def evaluate_with_harness(run: RunFolder, request: HarnessRequest) -> None:
     engine = make_engine(model)
     for task in request.tasks:
         file = run.path / "harness" / f"{check_name(task)}.json"
-        asked = {**asdict(request), "tasks": [task], "models": [one.name for one in members]}
-        asked = json.loads(json.dumps(asked, default=str))
+        asked = _asked(task, request, members)
         if not file.exists() or json.loads(file.read_text())["asked"] != asked:
             results = _run_task(lm_eval, manager, engine, model, members, task, request)
             file.parent.mkdir(exist_ok=True)
             content = {"asked": asked, "lm_eval": lm_eval.__version__, "results": results}
             write_atomically(file, json.dumps(content, indent=1, default=str) + "\n")
-        console.print(results_table(task, json.loads(file.read_text())["results"]))
+        for table in results_tables(json.loads(file.read_text())["results"]):
+            console.print(table)
         console.print(f"{file}")
 
 
-def results_table(task: str, results: dict[str, Any]) -> Table:
-    """Models by metrics, each with its standard error."""
-    metrics = [
-        name
-        for name in next(iter(results.values()))["metrics"]
-        if "," in name and "_stderr" not in name
-    ]
-    table = Table(title=task)
-    table.add_column("model")
-    for name in metrics:
-        table.add_column(name.removesuffix(",none"), justify="right")
-    for model, result in results.items():
-        values = result["metrics"]
-        cells = [_cell(values[name], values.get(name.replace(",", "_stderr,"))) for name in metrics]
-        table.add_row(model, *cells)
-    return table
+def results_tables(results: dict[str, Any]) -> list[Table]:
+    """Models by metrics, each with its standard error; of a group, a table a task."""
+    tables = []
+    for task, shown in next(iter(results.values()))["metrics"].items():
+        metrics = [name for name in shown if "," in name and "_stderr" not in name]
+        table = Table(title=task)
+        table.add_column("model")
+        for name in metrics:
+            table.add_column(name.removesuffix(",none"), justify="right")
+        for model, result in results.items():
+            values = result["metrics"][task]
+            errors = [values.get(name.replace(",", "_stderr,")) for name in metrics]
+            cells = [_cell(values[n], error) for n, error in zip(metrics, errors, strict=True)]
+            table.add_row(model, *cells)
+        if metrics:
+            tables.append(table)
+    return tables
+
+
+def _asked(task: str, request: HarnessRequest, members: list[Member]) -> dict[str, Any]:
+    """What a result depends on: settings, and each model's name and weights."""
+    settings = {key: value for key, value in asdict(request).items() if key != "rows"}
+    models = {member.name: _hash(member.adapter) for member in members}
+    return json.loads(json.dumps({**settings, "tasks": [task], "models": models}, default=str))
+
+
+def _hash(adapter: Adapter) -> str:
+    digest = sha256()
+    for module, update in sorted(adapter.items()):
+        digest.update(module.encode())
+        for leaf in update:
+            digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _cell(value: float, error: Any) -> str:
@@ -96,13 +117,11 @@ def _cell(value: float, error: Any) -> str:
 def _run_task(lm_eval, manager, engine, model, members, task, request) -> dict[str, Any]:
     from lorafuse_jax.workflow.harness_model import HarnessModel, SharedAnswers  # noqa: PLC0415
 
-    ask = partial(_serve_all, engine, model, members, task)
+    ask = partial(_serve_all, engine, model, members, task, lanes_for(members, request.rows))
     answers, results = SharedAnswers(ask), {}
     for number, member in enumerate(members):
         found = lm_eval.simple_evaluate(
-            model=HarnessModel(
-                answers, number, member.name, model.tokenizer, model.config.context_length
-            ),
+            model=HarnessModel(answers, number, model.tokenizer, model.config.context_length),
             tasks=[task],
             num_fewshot=request.fewshot,
             limit=request.limit,
@@ -110,13 +129,17 @@ def _run_task(lm_eval, manager, engine, model, members, task, request) -> dict[s
             task_manager=manager,
             bootstrap_iters=0,
         )
-        metrics = {k: v for k, v in found["results"][task].items() if k != "alias"}
-        results[member.name] = {"metrics": metrics, "samples": found["samples"][task]}
+        results[member.name] = {"metrics": found["results"], "samples": found["samples"]}
     return results
 
 
 def _serve_all(
-    engine: Engine, model: Model, members: list[Member], task: str, requests: Sequence[Request]
+    engine: Engine,
+    model: Model,
+    members: list[Member],
+    task: str,
+    lanes: int,
+    requests: Sequence[Request],
 ) -> list[list[Answer]]:
     bank = make_bank([member.adapter for member in members])
     decode = partial(model.tokenizer.decode, skip_special_tokens=True)
@@ -127,7 +150,7 @@ def _serve_all(
             model.params,
             bank,
             [requests] * len(members),
-            lanes=lanes_for(members),
+            lanes=lanes,
             ended=ends_at_stop_strings(decode),
         ):
             found[one.member][one.request] = one

@@ -4,6 +4,7 @@ The harness asks one model after the other, and asks all the same. So the first 
 has the questions answered for all members, in one batch over one base; the others find theirs.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -51,9 +52,9 @@ def _key(request: Request) -> tuple:
 class HarnessModel(TemplateLM):
     """One member; see the module."""
 
-    def __init__(self, answers: SharedAnswers, member: int, name: str, tokenizer, context: int):
+    def __init__(self, answers: SharedAnswers, member: int, tokenizer: Any, context: int) -> None:
         super().__init__()
-        self._answers, self._member, self._name = answers, member, name
+        self._answers, self._member = answers, member
         self.tokenizer, self._context = tokenizer, context
 
     @property
@@ -117,9 +118,14 @@ class HarnessModel(TemplateLM):
         return totals
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
-        """Text up to the first stop string."""
-        asked = [self._generated(*request.args) for request in requests]
-        texts = []
+        """Text up to the first stop string; a question that is repeated is sampled anew."""
+        asked, texts = [], []
+        times: Counter[tuple] = Counter()
+        for request in requests:
+            one = self._generated(*request.args)
+            key = _key(one)
+            asked.append(one._replace(seed=one.seed + times[key]) if one.temperature else one)
+            times[key] += 1
         for request, one in zip(asked, self._answers.of(self._member, asked), strict=True):
             text = self.tokenizer.decode(one.tokens, skip_special_tokens=True)
             texts.append(cut(text, request.stop_strings))

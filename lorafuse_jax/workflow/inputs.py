@@ -87,6 +87,7 @@ def load_inputs(config) -> tuple[Model, EncodedTask]:
             max_length=limit,
             overlong=config.overlong,
         )
+        _check_ids(result.examples, model, config.data)
         encoded[split] = result.examples
         dropped += result.dropped
     if dropped:
@@ -100,6 +101,17 @@ def load_inputs(config) -> tuple[Model, EncodedTask]:
         encoded["validation"],
         dropped,
     )
+
+
+def _check_ids(examples: list[Encoded], model: Model, data: str) -> None:
+    size = model.config.vocab_size
+    for one in examples:
+        highest = max(one.prompt.max(initial=0), one.completion.max(initial=0))
+        if highest >= size:
+            raise UserError(
+                f"{data}, example {one.id}: token id {highest} is beyond the model's {size} "
+                "embeddings; was a token added to the tokenizer and not to the model?"
+            )
 
 
 def fingerprint_of(examples: list[Example]) -> str:

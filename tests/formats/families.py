@@ -3,16 +3,9 @@
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from tests.models.families import KINDS
 
 SHAPE = {
     "vocab_size": 37,
@@ -31,12 +24,7 @@ def build(family):
     if family == "gpt2":
         config = GPT2Config(vocab_size=37, n_positions=32, n_embd=16, n_layer=3, n_head=2)
         return GPT2LMHeadModel(config).eval()
-    kinds = {
-        "llama": (LlamaConfig, LlamaForCausalLM),
-        "mistral": (MistralConfig, MistralForCausalLM),
-        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    }
-    config, model = kinds[family]
+    config, model = KINDS[family]
     return model(config(**SHAPE)).eval()
 
 

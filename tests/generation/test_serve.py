@@ -200,6 +200,8 @@ def test_scores_alone_need_no_lanes(monkeypatch):
         ({"temperature": -1.0}, "temperature -1.0 is below 0"),
         ({"top_p": 0.0}, r"top_p 0.0 is not in \(0, 1\]"),
         ({"min_p": 1.0}, r"min_p 1.0 is not in \[0, 1\)"),
+        ({"reference": np.array([5, 97], np.int32)}, r"token id 97 is not in \[0, 97\)"),
+        ({"prompt": np.array([-1], np.int32)}, r"token id -1 is not in"),
     ],
 )
 def test_a_request_that_cannot_be_served_is_refused_before_the_first_answer(changes, message):

@@ -1,6 +1,9 @@
 """What a damaged or foreign checkpoint gets: one clear error."""
 
 import json
+import os
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +47,7 @@ def test_whole_folder_loads(folder):
     assert model.params["layers"]["mlp"]["up_proj"]["kernel"].shape == (2, 16, 24)
 
 
+EMBEDDING = "model.embed_tokens.weight"
 NAME = "model.layers.1.mlp.up_proj.weight"
 
 
@@ -207,3 +211,44 @@ def test_fingerprint_follows_the_weights(folder, tmp_path):
     assert fingerprint(folder) == fingerprint(again) != fingerprint(other)
     change_tensors(again, lambda t: t.update({NAME: t[NAME] + np.float32(1e-3)}))
     assert fingerprint(folder) != fingerprint(again)
+
+
+def test_the_tokenizer_of_a_larger_model_is_refused(folder, monkeypatch):
+    change_config(folder, vocab_size=50)
+    change_tensors(folder, lambda t: t.update({EMBEDDING: t[EMBEDDING][:50]}))
+    with pytest.raises(
+        UserError, match="has 97 tokens, the model only 50 embeddings"
+    ):
+        load_model(folder)
+
+
+SHARDED = """
+import sys, jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from lorafuse_jax.models.families.llama import WEIGHTS, config_from_hf
+from lorafuse_jax.models.hub import load_model
+from lorafuse_jax.models.safetensors_folder import stored_tensors
+from lorafuse_jax.models.weights import load_params
+from pathlib import Path
+folder = Path(sys.argv[1])
+whole = load_model(folder)
+mesh = Mesh(np.array(jax.devices()), ("model",))
+wanted = NamedSharding(mesh, P(None, None, "model"))
+path = "layers/mlp/up_proj/kernel"
+params = load_params(stored_tensors(folder), whole.config, WEIGHTS, np.float32,
+                     shardings={path: wanted}, where=folder)
+kernel = params["layers"]["mlp"]["up_proj"]["kernel"]
+assert kernel.sharding == wanted and len(kernel.addressable_shards) == 8
+for mine, other in zip(jax.tree.leaves(params), jax.tree.leaves(whole.params), strict=True):
+    np.testing.assert_array_equal(mine, other)
+print("same")
+"""
+
+
+def test_a_parameter_is_loaded_to_the_sharding_that_is_named(folder):
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", SHARDED, str(folder)]
+    result = subprocess.run(
+        command, env=os.environ | flags, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.strip() == "same", result.stderr

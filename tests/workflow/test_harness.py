@@ -98,9 +98,9 @@ def test_base_scores_what_the_harness_own_model_scores(run, model, tasks, task):
     )
     expected = {k: v for k, v in theirs["results"][task].items() if isinstance(v, float)}
     assert expected
-    found = {k: ours["base"]["metrics"][k] for k in expected}
+    found = {k: ours["base"]["metrics"][task][k] for k in expected}
     assert found == pytest.approx(expected, rel=1e-4)
-    for mine, other in zip(ours["base"]["samples"], theirs["samples"][task], strict=True):
+    for mine, other in zip(ours["base"]["samples"][task], theirs["samples"][task], strict=True):
         pairs = zip(_flat(mine["resps"]), _flat(other["resps"]), strict=True)
         for one, theirs_one in pairs:
             text = isinstance(one, str)
@@ -117,6 +117,25 @@ def _flat(responses):
         return [float(responses)]
     except ValueError:
         return [responses]
+
+
+def test_a_group_gives_the_results_of_its_tasks(run, tasks, capsys):
+    group = "group: tiny_group\ntask: [tiny_choice, tiny_generate]\n"
+    (tasks / "tiny_group.yaml").write_text(group)
+    evaluate_with_harness(run, HarnessRequest(tasks=("tiny_group",), include=tasks, limit=2))
+    found = results_of(run, "tiny_group")["seed-1"]
+    assert {"tiny_choice", "tiny_generate"} <= set(found["samples"])
+    printed = capsys.readouterr().out
+    assert "acc_norm" in printed and "exact_match" in printed
+
+
+def test_a_question_that_is_repeated_is_sampled_anew(run, tasks):
+    text = (tasks / "tiny_generate.yaml").read_text().replace("tiny_generate", "tiny_repeated")
+    text = text.replace("do_sample: false", "do_sample: true, temperature: 2.0")
+    (tasks / "tiny_repeated.yaml").write_text(text + "repeats: 3\n")
+    evaluate_with_harness(run, HarnessRequest(tasks=("tiny_repeated",), include=tasks))
+    samples = results_of(run, "tiny_repeated")["base"]["samples"]["tiny_repeated"]
+    assert all(len(set(_flat(one["resps"]))) == 3 for one in samples)
 
 
 def test_all_members_are_asked_at_once_and_only_once(run, tasks, monkeypatch, capsys):
