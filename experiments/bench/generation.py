@@ -34,7 +34,6 @@ REGIMES = {
     "memory": {"tasks": {"gsm8k-100": 2}, "batch": 2, "new": 112},
     "compute": {"tasks": {"asdiv": 16, "gsm8k-100": 16}, "batch": 16, "new": 16},
 }
-DEPTHS = (4, 32)
 
 
 def load_prompts(regime: str) -> tuple[Path, list[list[int]]]:
@@ -151,105 +150,18 @@ def run_peft(regime: str, adapter_folder: Path, *, ordered: bool) -> dict:
     return {"seconds": time.perf_counter() - began, "answers": answers}
 
 
-def run_machine(regime: str, adapter_folder: Path) -> dict:
-    """What this machine can do, and how compile time grows with depth."""
-    import jax
-    import jax.numpy as jnp
+def run_machine() -> dict:
+    """What this machine can do; jax is not imported into the peer's process."""
+    from generation_limits import measure_machine
 
-    square = jnp.ones((2048, 2048))
-    product = jax.jit(lambda a, b: a @ b)
-    speed = 2 * 2048**3 / fastest(lambda: jax.block_until_ready(product(square, square)))
-    weights = jnp.ones((30, 2048, 2048))
-    one_row = jnp.ones((1, 2048))
-    sweep = jax.jit(lambda x, w: jax.lax.scan(lambda x, w: (x @ w, None), x, w)[0])
-    seconds = fastest(lambda: jax.block_until_ready(sweep(one_row, weights)))
-    compiles = {depth: compile_seconds(depth) for depth in (*DEPTHS, *DEPTHS)}
-    return {"flops": speed, "bytes": weights.nbytes / seconds, "compiles": compiles}
-
-
-def fastest(run, times: int = 7) -> float:
-    """Of several runs after the first."""
-    run()
-    measured = []
-    for _ in range(times):
-        began = time.perf_counter()
-        run()
-        measured.append(time.perf_counter() - began)
-    return min(measured)
-
-
-def compile_seconds(depth: int) -> float:
-    """Of both programs of decoding, for SmolLM2's widths and eight adapters."""
-    from dataclasses import replace
-    from functools import partial
-
-    import jax
-    import jax.numpy as jnp
-
-    from lorafuse_jax.adapted import extend_rows
-    from lorafuse_jax.assets import fetch
-    from lorafuse_jax.bank import make_bank
-    from lorafuse_jax.generation import lanes as programs
-    from lorafuse_jax.generation.request import Engine
-    from lorafuse_jax.generation.sampling import Choice
-    from lorafuse_jax.lora import LoraRule, init_adapter
-    from lorafuse_jax.models.decoder import init_params
-    from lorafuse_jax.models.families.llama import config_from_hf
-    from lorafuse_jax.models.head import output_logits, score_tokens
-
-    folder = fetch("smollm2-135m-instruct", say=lambda line: None)
-    config = config_from_hf(json.loads((folder / "config.json").read_text()))
-    config = replace(config, num_layers=depth)
-    engine = Engine(
-        partial(extend_rows, config),
-        partial(output_logits, config),
-        partial(score_tokens, config),
-        (0,),
-        config.context_length,
-    )
-
-    def shapes():
-        params = init_params(config, jax.random.key(0))
-        adapter = init_adapter(jax.random.key(0), params, [LoraRule(rank=RANK)])
-        like = jax.ShapeDtypeStruct(
-            (depth, 1, config.num_kv_heads, 1, config.head_dim), jnp.float32
-        )
-        lanes = programs.idle(like, 16, 192, 2)
-        packed = jnp.zeros((ADAPTERS, 256), jnp.int32)
-        scored = jnp.zeros(64, jnp.int32)
-        reading = programs.Reading(packed, packed, packed, scored, scored)
-        prefix = jnp.zeros((depth, ADAPTERS, config.num_kv_heads, 32, config.head_dim))
-        return params, make_bank([adapter] * ADAPTERS), lanes, reading, (prefix, prefix)
-
-    params, bank, lanes, reading, prefix = jax.eval_shape(shapes)
-    began = time.perf_counter()
-    programs.read.lower(engine, params, bank, prefix, reading).compile()
-    programs.go_on.lower(engine, Choice(False, False, 0), params, bank, lanes).compile()
-    return time.perf_counter() - began
-
-
-def roofline(regime: str, machine: dict, answers: list, prompts: list, batch: int) -> float:
-    """Seconds that nothing on this machine can go below, reading prompts and taking steps."""
-    weights, embedding = 106.2e6, 28.3e6
-    token_bytes = 2 * 30 * 3 * 64 * 4
-    read = ADAPTERS * sum(map(len, prompts))
-    seconds = 2 * weights * read / machine["flops"]
-    rows = ADAPTERS * batch
-    generated = sum(len(answer) for member in answers for answer in member)
-    steps = generated / rows
-    cache = rows * token_bytes * (read / ADAPTERS / len(prompts) + REGIMES[regime]["new"] / 2)
-    per_step = max(
-        2 * (weights + embedding) * rows / machine["flops"],
-        (4 * (weights + embedding) + cache) / machine["bytes"],
-    )
-    return seconds + steps * per_step
+    return measure_machine()
 
 
 RUNS = {
     "ours": run_ours,
     "peft": lambda regime, folder: run_peft(regime, folder, ordered=False),
     "peft sorted": lambda regime, folder: run_peft(regime, folder, ordered=True),
-    "machine": run_machine,
+    "machine": lambda regime, folder: run_machine(),
 }
 
 
@@ -289,6 +201,8 @@ def same_share(one: list, other: list) -> float:
 
 def compare(regime: str, rounds: int, folder: Path, machine: dict) -> dict:
     """All turns of one regime, printed."""
+    from generation_limits import roofline
+
     settings = REGIMES[regime]
     # One batch of prompts has no order.
     one_batch = sum(settings["tasks"].values()) <= settings["batch"]
@@ -302,7 +216,9 @@ def compare(regime: str, rounds: int, folder: Path, machine: dict) -> dict:
     answers = turns["ours"][0]["answers"]
     tokens = sum(len(answer) for member in answers for answer in member)
     read = ADAPTERS * sum(map(len, prompts))
-    floor = roofline(regime, machine, answers, prompts, settings["batch"])
+    rows = ADAPTERS * settings["batch"]
+    slots = read // ADAPTERS // len(prompts) + settings["new"] // 2
+    floor = roofline(machine, read=read, generated=tokens, rows=rows, slots=slots)
     median = {k: statistics.median(one["seconds"] for one in turns[k]) for k in kinds}
     print(f"{regime}: {len(prompts)} prompts x {ADAPTERS} adapters, {settings['batch']} a batch")
     print(f"  {read} tokens read, {tokens} generated; roofline {floor:.1f} s")
@@ -350,7 +266,7 @@ def main() -> None:
             "compile seconds by depth: "
             + ", ".join(f"{d}: {s:.1f}" for d, s in machine["compiles"].items())
         )
-        shallow, deep = (machine["compiles"][str(depth)] for depth in DEPTHS)
+        shallow, deep = machine["compiles"].values()
         result = {"bench": "generation", "compile_ratio_4_to_32_layers": deep / shallow}
         for regime in given.regime:
             result |= compare(regime, given.rounds, folder, machine)

@@ -15,7 +15,7 @@ import numpy as np
 
 from lorafuse_jax.models.config import DecoderConfig, FrequencyFactors
 from lorafuse_jax.models.families import FAMILIES
-from lorafuse_jax.models.weights import StoredTensor
+from lorafuse_jax.models.weights import EVERYTHING, StoredTensor
 from lorafuse_jax.types import UserError
 
 ARCHITECTURES = {
@@ -32,6 +32,8 @@ LARGEST_GEMMA = {"gemma2": 46, "gemma3": 62}
 """Layers of the 27B models, whose scores alone are scaled by D / N rather than H."""
 
 ROPE_FACTORS = "rope_freqs.weight"
+
+Change = Callable[[np.ndarray], np.ndarray]
 
 
 class GgufFile(NamedTuple):
@@ -144,8 +146,12 @@ def stored_tensors(file: GgufFile) -> Iterator[StoredTensor]:
         change = _change(file, name)
         if file.architecture == "gpt2" and len(shape) == 2 and name.startswith("blk."):
             shape = shape[::-1]
-        read = partial(lambda tensor, change: change(_values(tensor)), tensor, change)
+        read = partial(_read, tensor, change)
         yield StoredTensor(names[name], shape, file.path, read)
+
+
+def _read(tensor: gguf.ReaderTensor, change: Change, rows: slice) -> np.ndarray:
+    return change(_values(tensor, rows))
 
 
 def _hf_names(file: GgufFile) -> dict[str, str]:
@@ -162,7 +168,7 @@ def _hf_names(file: GgufFile) -> dict[str, str]:
     return names
 
 
-def _change(file: GgufFile, name: str) -> Callable[[np.ndarray], np.ndarray]:
+def _change(file: GgufFile, name: str) -> Change:
     """From llama.cpp's layout to Hugging Face's."""
     arch = file.architecture
     if arch == "llama" and ".attn_q." in name:
@@ -182,9 +188,10 @@ def _unpermute(values: np.ndarray, heads: int) -> np.ndarray:
     return halves.swapaxes(1, 2).reshape(values.shape)
 
 
-def _values(tensor: gguf.ReaderTensor) -> np.ndarray:
-    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-    return values.reshape([int(size) for size in reversed(tensor.shape)])
+def _values(tensor: gguf.ReaderTensor, rows: slice = EVERYTHING) -> np.ndarray:
+    data = tensor.data[rows]
+    values = gguf.quants.dequantize(data, tensor.tensor_type).astype(np.float32)
+    return values.reshape([len(data), *(int(size) for size in reversed(tensor.shape[:-1]))])
 
 
 def _rope_scaling(file: GgufFile, get: Callable[..., Any]) -> Mapping[str, Any] | None:

@@ -69,7 +69,7 @@ def _open(file: Path):
         raise UserError(f"{file} is damaged or cut short ({error}); download it again") from None
 
 
-def _read(file: Path, name: str):
+def _read(file: Path, name: str, rows: slice):
     """The file is opened for each tensor, so that pages of earlier ones need not stay mapped."""
     with _open(file) as tensors:
-        return tensors.get_tensor(name)
+        return tensors.get_slice(name)[rows]

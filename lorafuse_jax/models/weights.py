@@ -1,5 +1,6 @@
 """A checkpoint's tensors to our parameter tree, one at a time, with full coverage or not at all."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ UNUSED = re.compile(r".*(\.rotary_emb\.inv_freq|\.attn\.(masked_)?bias)")
 """Old checkpoints store rotary frequencies and causal masks, which follow from the shapes."""
 
 TIED_HEAD = "lm_head.weight"
+
+PIECE_ENTRIES = 1 << 23
+"""Of a parameter without layers that are read and written at once."""
+
+EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,13 @@ class StoredTensor(NamedTuple):
         name: as Hugging Face writes it.
         shape: as stored.
         file: for messages.
-        read: gives its values, as floating-point numbers.
+        read: gives its values, or those of some rows (``slice``), as floating-point numbers.
     """
 
     name: str
     shape: tuple[int, ...]
     file: Path
-    read: Callable[[], np.ndarray]
+    read: Callable[[slice], np.ndarray]
 
 
 class _Place(NamedTuple):
@@ -99,7 +105,7 @@ def load_params(
     head = None
     for tensor in stored:
         if tensor.name in expected:
-            filled.put(expected[tensor.name], tensor.read())
+            filled.put(expected[tensor.name], tensor)
         elif tensor.name == TIED_HEAD:
             head = tensor
     params = filled.nested()
@@ -180,16 +186,30 @@ class _Filled:
     def _is_quantized(self, path: str) -> bool:
         return bool(self.quantization) and path.startswith("layers/") and path.endswith("/kernel")
 
-    def put(self, place: _Place, values: np.ndarray) -> None:
-        values = values.T if place.transpose else values
-        piece: Any = np.asarray(values, self.dtype)
-        if self._is_quantized(place.ours):
-            piece = quantize(jnp.asarray(values, jnp.float32), self.quantization)
+    def put(self, place: _Place, tensor: StoredTensor) -> None:
+        path = place.ours
         if place.layer is None:
-            self.arrays[place.ours] = jax.tree.map(_replace, self.arrays[place.ours], piece)
+            self._put_in_pieces(path, tensor, place.transpose)
+            return
+        values = tensor.read(EVERYTHING)
+        values = values.T if place.transpose else values
+        if self._is_quantized(path):
+            piece = quantize(jnp.asarray(values, jnp.float32), self.quantization)
         else:
-            write = partial(_write_layer, layer=place.layer)
-            self.arrays[place.ours] = jax.tree.map(write, self.arrays[place.ours], piece)
+            piece = np.asarray(values, self.dtype)
+        write = partial(_write, start=place.layer, axis=0)
+        layer = jax.tree.map(lambda x: x[None], piece)
+        self.arrays[path] = jax.tree.map(write, self.arrays[path], layer)
+
+    def _put_in_pieces(self, path: str, tensor: StoredTensor, transpose: bool) -> None:
+        """An embedding may be a tenth of the model: no second copy of all of it is made."""
+        count, *rest = tensor.shape
+        rows = max(1, PIECE_ENTRIES // math.prod(rest))
+        for start in range(0, count, rows):
+            piece = np.asarray(tensor.read(slice(start, min(count, start + rows))), self.dtype)
+            axis = len(rest) if transpose else 0
+            piece = piece.T if transpose else piece
+            self.arrays[path] = _write(self.arrays[path], piece, start, axis)
 
     def nested(self) -> Params:
         nested: Params = {}
@@ -202,18 +222,14 @@ class _Filled:
         return nested
 
 
-@partial(jax.jit, donate_argnums=0)
-def _write_layer(stack, piece, layer):
-    return jax.lax.dynamic_update_index_in_dim(stack, piece, layer, 0)
-
-
-@partial(jax.jit, donate_argnums=0)
-def _replace(whole, values):
-    return whole.at[:].set(values)
+@partial(jax.jit, donate_argnums=0, static_argnames="axis")
+def _write(whole, piece, start, axis):
+    """In place, at ``start`` of an axis."""
+    return jax.lax.dynamic_update_slice_in_dim(whole, piece, start, axis)
 
 
 def _check_tied(head: StoredTensor, embedding: jax.Array, where: Path) -> None:
-    if not np.array_equal(head.read().astype(embedding.dtype), np.asarray(embedding)):
+    if not np.array_equal(head.read(EVERYTHING).astype(embedding.dtype), np.asarray(embedding)):
         raise UserError(
             f"{where}: config.json ties the head to the embedding, but lm_head.weight differs "
             "from it; set tie_word_embeddings to false to use it"

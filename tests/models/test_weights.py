@@ -216,9 +216,7 @@ def test_fingerprint_follows_the_weights(folder, tmp_path):
 def test_the_tokenizer_of_a_larger_model_is_refused(folder, monkeypatch):
     change_config(folder, vocab_size=50)
     change_tensors(folder, lambda t: t.update({EMBEDDING: t[EMBEDDING][:50]}))
-    with pytest.raises(
-        UserError, match="has 97 tokens, the model only 50 embeddings"
-    ):
+    with pytest.raises(UserError, match="has 97 tokens, the model only 50 embeddings"):
         load_model(folder)
 
 
