@@ -60,7 +60,7 @@ def main() -> None:
     """Profile one step, print shares, end with one JSON line."""
     model = load_model(fetch("smollm2-135m-instruct", say=lambda line: None))
     rules = (LoraRule(rank=8),)
-    tx = adamw(learning_rate=1e-3, num_steps=9, warmup_steps=1)
+    tx = adamw(num_steps=9, warmup_steps=1)
 
     def log_probs(adapter, params, batch, key):
         return batch_log_probs(model.config, params, adapter, batch, rules=rules)

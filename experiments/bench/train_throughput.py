@@ -169,7 +169,7 @@ def run_compile(_: int) -> dict:
     for layers in (4, 30):
         config = replace(full, num_layers=layers)
         params = jax.eval_shape(partial(init_params, config), jax.random.key(0))
-        tx = adamw(learning_rate=LEARNING_RATE, num_steps=9, warmup_steps=1)
+        tx = adamw(num_steps=9, warmup_steps=1)
 
         def log_probs(adapter, params, batch, key, config=config):
             return batch_log_probs(config, params, adapter, batch, rules=rules)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from lorafuse_jax.data.encode import Encoded
+from lorafuse_jax.types import UserError
 
 ORDER_STREAM = 0x0DE2
 """Tells the generator of data orders from other uses of the same seed."""
@@ -17,7 +18,7 @@ ATTENTION_SHARE = 1 / 512
 
 
 class Batch(NamedTuple):
-    """Packed examples; with a seed axis in front while training.
+    """Packed examples; with axes for seeds S and micro-batches A in front while training.
 
     Attributes:
         tokens: ids; 0 where there is padding.
@@ -29,13 +30,13 @@ class Batch(NamedTuple):
         loss_example: which of the packed examples it belongs to.
     """
 
-    tokens: Int32[np.ndarray, "*S B T"]
-    segments: Int32[np.ndarray, "*S B T"]
-    positions: Int32[np.ndarray, "*S B T"]
-    loss_index: Int32[np.ndarray, "*S M"]
-    loss_target: Int32[np.ndarray, "*S M"]
-    loss_weight: Float32[np.ndarray, "*S M"]
-    loss_example: Int32[np.ndarray, "*S M"]
+    tokens: Int32[np.ndarray, "*SA B T"]
+    segments: Int32[np.ndarray, "*SA B T"]
+    positions: Int32[np.ndarray, "*SA B T"]
+    loss_index: Int32[np.ndarray, "*SA M"]
+    loss_target: Int32[np.ndarray, "*SA M"]
+    loss_weight: Float32[np.ndarray, "*SA M"]
+    loss_example: Int32[np.ndarray, "*SA M"]
 
 
 class BatchShape(NamedTuple):
@@ -123,6 +124,7 @@ class Loader:
         examples_per_step: int,
         num_steps: int,
         row_length: int | None = None,
+        micro_batches: int = 1,
     ) -> None:
         """Plan all steps.
 
@@ -132,16 +134,25 @@ class Loader:
             examples_per_step: of each member.
             num_steps: how many steps will be asked for.
             row_length: T; by default the one with the least estimated work.
+            micro_batches: A, how many batches a step's examples are dealt out to; their gradients
+                are added before the optimiser moves.
         """
         self._examples = examples
         self._order_seeds = tuple(order_seeds)
         self._per_step = examples_per_step
-        steps = [
-            [examples[number] for number in self.chosen(seed, step)]
+        if examples_per_step % micro_batches:
+            raise UserError(
+                f"{examples_per_step} examples a step cannot be dealt out to {micro_batches} equal "
+                "micro-batches; choose a divisor"
+            )
+        self._micro_batches = micro_batches
+        dealt = [
+            group
             for step in range(num_steps)
             for seed in set(self._order_seeds)
+            for group in self._dealt(seed, step)
         ]
-        lengths = [[example.length for example in step] for step in steps]
+        lengths = [[example.length for example in group] for group in dealt]
         longest = -(-max(map(max, lengths)) // ROW_MULTIPLE) * ROW_MULTIPLE
         candidates = (
             range(longest, 4 * longest, ROW_MULTIPLE) if row_length is None else [row_length]
@@ -150,7 +161,7 @@ class Loader:
             ((fewest_rows(lengths, t), t) for t in candidates),
             key=lambda shape: shape[0] * shape[1] * (1 + ATTENTION_SHARE * shape[1]),
         )
-        losses = max(sum(len(example.completion) for example in step) for step in steps)
+        losses = max(sum(len(example.completion) for example in group) for group in dealt)
         self.shape = BatchShape(rows, length, losses)
 
     def chosen(self, seed: int, step: int) -> list[int]:
@@ -164,12 +175,18 @@ class Loader:
         return [int(orders[place // count][place % count]) for place in places]
 
     def batch(self, step: int) -> Batch:
-        """The step's batch, leaves [S, ...]."""
-        each = [
-            pack([self._examples[n] for n in self.chosen(seed, step)], self.shape)
+        """The step's batch, leaves [S, A, ...]."""
+        seeds = [
+            _stack([pack(group, self.shape) for group in self._dealt(seed, step)])
             for seed in self._order_seeds
         ]
-        return Batch(*(np.stack(leaves) for leaves in zip(*each, strict=True)))
+        return _stack(seeds)
+
+    def _dealt(self, seed: int, step: int) -> list[list[Encoded]]:
+        """What each micro-batch of a step holds."""
+        some = [self._examples[number] for number in self.chosen(seed, step)]
+        size = len(some) // self._micro_batches
+        return [some[start : start + size] for start in range(0, len(some), size)]
 
     def tokens(self, step: int) -> int:
         """Real tokens of the step over all members."""
@@ -178,3 +195,7 @@ class Loader:
             for seed in self._order_seeds
             for number in self.chosen(seed, step)
         )
+
+
+def _stack(batches: Sequence[Batch]) -> Batch:
+    return Batch(*(np.stack(leaves) for leaves in zip(*batches, strict=True)))

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import jax
 import numpy as np
 
-from lorafuse_jax.training.step import TrainState
+from lorafuse_jax.training.step import Member, TrainState
 from lorafuse_jax.types import Params, UserError
 
 
@@ -65,7 +64,7 @@ def fit(
     plan: FitPlan,
     step_fn: Callable,
     batches: Batches,
-    dropout_keys: jax.Array,
+    member: Member,
     heldout_loss: Callable[[TrainState, Params], np.ndarray],
     save: Callable[[int, TrainState], None],
     report: Callable[[list[StepMetrics]], None],
@@ -79,7 +78,7 @@ def fit(
         plan: when to evaluate and save; the last step always does both.
         step_fn: from ``make_train_step``.
         batches: the data; the next batch is prepared while a step runs.
-        dropout_keys: one key a seed.
+        member: what is each seed's own, leaves [S].
         heldout_loss: loss [S] on validation.
         save: keeps a checkpoint; called before ``report`` sees a later step.
         report: takes the metrics of one step, one entry a seed.
@@ -91,7 +90,7 @@ def fit(
     batch = batches.batch(start) if start < plan.num_steps else None
     for step in range(start, plan.num_steps):
         began = time.perf_counter()
-        state, loss = step_fn(state, params, batch, dropout_keys)
+        state, loss = step_fn(state, params, batch, member)
         if step + 1 < plan.num_steps:
             batch = batches.batch(step + 1)
         loss = np.asarray(loss)

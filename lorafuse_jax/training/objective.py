@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -16,11 +15,11 @@ LogProbs = Callable[[Adapter, Params, Any, Any], Float[Array, " M"]]
 
 
 def answer_loss(log_probs: LogProbs) -> LossFn:
-    """The mean over a batch's answer tokens of minus their log-probability, nats."""
+    """Minus the log-probability of answer tokens, nats: weighted sum, and sum of weights."""
 
     def loss(adapter, params, batch, dropout_key):
         weighted = log_probs(adapter, params, batch, dropout_key) * batch.loss_weight
-        return -weighted.sum() / jnp.maximum(batch.loss_weight.sum(), 1)
+        return -weighted.sum(), batch.loss_weight.sum()
 
     return loss
 

@@ -6,9 +6,12 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from lorafuse_jax.types import Adapter, Params
+
+RUNNING = -1
+"""``TrainState.frozen_at`` of a seed that goes on."""
 
 
 class TrainState(NamedTuple):
@@ -16,32 +19,49 @@ class TrainState(NamedTuple):
 
     Attributes:
         step: number of optimiser steps taken.
+        frozen_at: the step, from 1, whose loss or gradient was not finite; from then on the seed
+            stays as it was before that step. ``RUNNING`` while there was none.
         adapter: the trained tree, without its scale.
         opt_state: optimiser moments and counts.
     """
 
     step: Int[Array, " S"]
+    frozen_at: Int[Array, " S"]
     adapter: Adapter
     opt_state: optax.OptState
 
 
-LossFn = Callable[[Adapter, Params, Any, Any], Array]
-"""``(adapter, params, batch, dropout_key)`` -> one seed's loss, a scalar."""
+class Member(NamedTuple):
+    """What is a seed's own and stays; every leaf has the seed axis first.
+
+    Attributes:
+        learning_rate: what the optimiser's updates are multiplied by.
+        dropout_key: what the dropout of each step is folded from.
+    """
+
+    learning_rate: Float[Array, " S"]
+    dropout_key: Key[Array, " S"]
+
+
+LossFn = Callable[[Adapter, Params, Any, Key[Array, ""]], tuple[Array, Array]]
+"""``(adapter, params, micro_batch, dropout_key)`` -> one seed's loss as a weighted sum, and the sum
+of the weights: what is minimised is their ratio over all micro-batches of a step."""
 
 
 def adamw(
-    *, learning_rate: float, num_steps: int, warmup_steps: int, weight_decay: float = 0.0
+    *, num_steps: int, warmup_steps: int, weight_decay: float = 0.0
 ) -> optax.GradientTransformation:
-    """AdamW after clipping to global norm 1; linear warm-up, then a cosine to a tenth.
+    """AdamW after clipping to global norm 1; linear warm-up to 1, then a cosine to a tenth.
 
-    It is used inside the vmap over seeds, so norms are of one seed and no seed touches another.
+    The step multiplies by each seed's learning rate. It is used inside the vmap over seeds, so
+    norms are of one seed and no seed touches another.
     """
     schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if warmup_steps else learning_rate,
-        peak_value=learning_rate,
+        init_value=0.0 if warmup_steps else 1.0,
+        peak_value=1.0,
         warmup_steps=warmup_steps,
         decay_steps=max(num_steps, warmup_steps + 1),
-        end_value=learning_rate / 10,
+        end_value=0.1,
     )
     return optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay)
@@ -62,26 +82,86 @@ def init_state(
 
     def one_seed(key):
         adapter = init_adapter(key)
-        return TrainState(jnp.zeros((), jnp.int32), adapter, tx.init(adapter))
+        return TrainState(jnp.int32(0), jnp.int32(RUNNING), adapter, tx.init(adapter))
 
     # Not jitted: one program with a random generator for every module takes XLA long to compile.
     return jax.vmap(one_seed)(keys)
 
 
-def make_train_step(loss_fn: LossFn, tx: optax.GradientTransformation) -> jax.stages.Wrapped:
+def make_train_step(
+    loss_fn: LossFn, tx: optax.GradientTransformation, *, seeds_per_pass: int | None = None
+) -> jax.stages.Wrapped:
     """The jitted step of all seeds.
 
+    A seed whose loss or gradient is not finite is frozen as it was; the others do not notice.
+
+    Args:
+        loss_fn: one seed's loss on one micro-batch.
+        tx: one seed's optimiser, for a learning rate of 1.
+        seeds_per_pass: how many seeds are computed at once, the others after them, for less memory;
+            None is all.
+
     Returns:
-        ``step(state, params, batch, dropout_keys) -> (state, loss [S])``. ``batch`` has the seed
-        axis first, ``params`` has none: the base is held once and never batched. ``state`` is
-        donated: after the call the one that was passed in is gone.
+        ``step(state, params, batch, member) -> (state, loss [S])``. ``batch`` has the seed axis
+        first and micro-batches, whose gradients are added, second; ``params`` has no such axis: the
+        base is held once and never batched. ``state`` is donated: after the call the one that was
+        passed in is gone.
     """
 
-    def one_seed(state: TrainState, params: Params, batch: Any, key: Key[Array, ""]):
-        dropout_key = jax.random.fold_in(key, state.step)
-        loss, grads = jax.value_and_grad(loss_fn)(state.adapter, params, batch, dropout_key)
+    def one_seed(state: TrainState, params: Params, batch: Any, member: Member):
+        key = jax.random.fold_in(member.dropout_key, state.step)
+        loss, grads = _loss_and_gradient(loss_fn, state.adapter, params, batch, key)
         updates, opt_state = tx.update(grads, state.opt_state, state.adapter)
-        adapter = optax.apply_updates(cast(Any, state.adapter), updates)
-        return TrainState(state.step + 1, cast(Adapter, adapter), opt_state), loss
+        updates = jax.tree.map(lambda update: update * member.learning_rate, updates)
+        adapter = cast(Adapter, optax.apply_updates(cast(Any, state.adapter), updates))
+        moved = TrainState(state.step + 1, state.frozen_at, adapter, opt_state)
+        return _moved_or_frozen(state, moved, jnp.isfinite(loss) & _all_finite(grads)), loss
 
-    return jax.jit(jax.vmap(one_seed, in_axes=(0, None, 0, 0)), donate_argnums=0)
+    def step(state: TrainState, params: Params, batch: Any, member: Member):
+        if seeds_per_pass is None or seeds_per_pass >= state.step.shape[0]:
+            return jax.vmap(one_seed, in_axes=(0, None, 0, 0))(state, params, batch, member)
+        return jax.lax.map(
+            lambda own: one_seed(own[0], params, *own[1:]),
+            (state, batch, member),
+            batch_size=seeds_per_pass,
+        )
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def _loss_and_gradient(
+    loss_fn: LossFn, adapter: Any, params: Params, batch: Any, key: Key[Array, ""]
+) -> tuple[Array, Any]:
+    """Of the weighted mean over all micro-batches, one after the other."""
+    value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+    count = jax.tree.leaves(batch)[0].shape[0]
+
+    def one(number: Any, micro_batch: Any):
+        micro_key = jax.random.fold_in(key, number)
+        (total, weight), grads = value_and_grad(adapter, params, micro_batch, micro_key)
+        return total, weight, grads
+
+    if count == 1:
+        sums = one(0, jax.tree.map(lambda leaf: leaf[0], batch))
+    else:
+
+        def add(sums, numbered):
+            return jax.tree.map(jnp.add, sums, one(*numbered)), None
+
+        nothing = (jnp.float32(0), jnp.float32(0), jax.tree.map(jnp.zeros_like, adapter))
+        sums, _ = jax.lax.scan(add, nothing, (jnp.arange(count), batch))
+    total, weight, grads = sums
+    weight = jnp.maximum(weight, jnp.finfo(jnp.float32).tiny)
+    return total / weight, jax.tree.map(lambda grad: grad / weight, grads)
+
+
+def _all_finite(tree: Any) -> Array:
+    # A sum of squares is finite only if every entry is: one pass that fuses with clipping's.
+    return jnp.isfinite(optax.global_norm(tree))
+
+
+def _moved_or_frozen(old: TrainState, new: TrainState, finite: Array) -> TrainState:
+    frozen_at = jnp.where((old.frozen_at == RUNNING) & ~finite, old.step + 1, old.frozen_at)
+    runs = frozen_at == RUNNING
+    kept = jax.tree.map(lambda n, o: jnp.where(runs, n, o), new, old)
+    return kept._replace(step=new.step, frozen_at=frozen_at)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from lorafuse_jax.adapted import batch_log_probs
@@ -30,7 +31,14 @@ from lorafuse_jax.names import fan_in_fan_out, for_files
 from lorafuse_jax.run_folder import RunFolder, versions
 from lorafuse_jax.training.loop import FitPlan, StepMetrics, fit
 from lorafuse_jax.training.objective import answer_loss, heldout_loss
-from lorafuse_jax.training.step import TrainState, adamw, init_state, make_train_step, seed_keys
+from lorafuse_jax.training.step import (
+    Member,
+    TrainState,
+    adamw,
+    init_state,
+    make_train_step,
+    seed_keys,
+)
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.inputs import EncodedTask, load_inputs
 from lorafuse_jax.workflow.progress import console, meter
@@ -133,6 +141,14 @@ class Trainer:
         init = partial(init_adapter, params=self.model.params, rules=self.config.rules)
         return init_state(keys, init, self.tx)
 
+    def member(self) -> Member:
+        """What is each seed's own."""
+        config = self.config
+        return Member(
+            learning_rate=jnp.full(len(config.seeds), config.learning_rate),
+            dropout_key=seed_keys(config.stream_seeds("dropout"), STREAMS["dropout"]),
+        )
+
 
 def make_trainer(config: TrainConfig, model: Model, task: EncodedTask) -> Trainer:
     """Everything that training needs; all that can be wrong with the input is found here."""
@@ -146,11 +162,7 @@ def make_trainer(config: TrainConfig, model: Model, task: EncodedTask) -> Traine
         examples_per_step=config.examples_per_step,
         num_steps=num_steps,
     )
-    tx = adamw(
-        learning_rate=config.learning_rate,
-        num_steps=num_steps,
-        warmup_steps=round(0.05 * num_steps),
-    )
+    tx = adamw(num_steps=num_steps, warmup_steps=round(0.05 * num_steps))
 
     def log_probs(adapter, params, batch, dropout_key):
         return batch_log_probs(
@@ -249,7 +261,7 @@ def _fit(trainer: Trainer, run: RunFolder) -> TrainState:
             plan=plan,
             step_fn=trainer.step_fn,
             batches=trainer.loader,
-            dropout_keys=seed_keys(config.stream_seeds("dropout"), STREAMS["dropout"]),
+            member=trainer.member(),
             heldout_loss=trainer.heldout,
             save=checkpoints.save,
             report=report,

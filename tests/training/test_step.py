@@ -11,7 +11,7 @@ from lorafuse_jax.data.batches import Batch, BatchShape, pack
 from lorafuse_jax.data.encode import Encoded
 from lorafuse_jax.lora import LoraRule, init_adapter
 from lorafuse_jax.training.objective import answer_loss, heldout_loss
-from lorafuse_jax.training.step import adamw, init_state, make_train_step, seed_keys
+from lorafuse_jax.training.step import Member, adamw, init_state, make_train_step, seed_keys
 from tests.tiny import tiny_config, tiny_params
 
 RULES = (LoraRule(rank=3, dropout=0.1, targets=r".*/down_proj"), LoraRule(rank=3))
@@ -35,7 +35,11 @@ def packed(some, shape):
 
 def stacked_batch(step, data_seeds):
     each = [packed(examples(1000 * step + seed), BatchShape(4, 24, 40)) for seed in data_seeds]
-    return Batch(*(jnp.stack(leaves) for leaves in zip(*each, strict=True)))
+    return Batch(*(jnp.stack(leaves)[:, None] for leaves in zip(*each, strict=True)))
+
+
+def member(seeds, learning_rate):
+    return Member(jnp.full(len(seeds), learning_rate), seed_keys(seeds, 3))
 
 
 def log_probs(adapter, params, batch, key):
@@ -44,13 +48,13 @@ def log_probs(adapter, params, batch, key):
 
 def train(seeds, data_seeds=None, params=None):
     params = tiny_params(CONFIG) if params is None else params
-    tx = adamw(learning_rate=1e-2, num_steps=STEPS, warmup_steps=1)
+    tx = adamw(num_steps=STEPS, warmup_steps=1)
     step_fn = make_train_step(answer_loss(log_probs), tx)
     state = init_state(seed_keys(seeds, 1), lambda key: init_adapter(key, params, RULES), tx)
     losses = []
     for step in range(STEPS):
         batch = stacked_batch(step, data_seeds or seeds)
-        state, loss = step_fn(state, params, batch, seed_keys(seeds, 3))
+        state, loss = step_fn(state, params, batch, member(seeds, 1e-2))
         losses.append(np.asarray(loss))
     return state, np.array(losses)
 
@@ -89,7 +93,7 @@ def test_seeds_differ_and_learn(together):
 
 def test_training_overfits_one_batch():
     params = tiny_params(CONFIG)
-    tx = adamw(learning_rate=3e-2, num_steps=80, warmup_steps=4)
+    tx = adamw(num_steps=80, warmup_steps=4)
     rules = (LoraRule(rank=8),)
 
     def plain(adapter, params, batch, key):
@@ -100,7 +104,7 @@ def test_training_overfits_one_batch():
     batch = stacked_batch(0, (5, 5))
     losses = []
     for _ in range(80):
-        state, loss = step_fn(state, params, batch, seed_keys((1, 2), 3))
+        state, loss = step_fn(state, params, batch, member((1, 2), 3e-2))
         losses.append(np.asarray(loss))
     assert (losses[-1] < 0.3 * losses[0]).all()
 
@@ -130,9 +134,9 @@ def test_loss_is_the_mean_over_answer_tokens_in_plain_softmax():
     one = examples(3, count=1)[0]
     batch = packed([one], BatchShape(1, 16, 8))
     adapter = init_adapter(jax.random.key(0), params, RULES)
-    loss = answer_loss(log_probs)(adapter, params, batch, None)
+    total, weight = answer_loss(log_probs)(adapter, params, batch, None)
     from_torch = plain_answer_loss(params, one)
-    np.testing.assert_allclose(loss, from_torch, rtol=1e-5)
+    np.testing.assert_allclose(total / weight, from_torch, rtol=1e-5)
 
 
 def plain_answer_loss(params, example):
@@ -150,7 +154,7 @@ def plain_answer_loss(params, example):
 
 def test_heldout_loss_is_the_training_loss_without_dropout():
     params = tiny_params(CONFIG)
-    tx = adamw(learning_rate=1e-2, num_steps=2, warmup_steps=0)
+    tx = adamw(num_steps=2, warmup_steps=0)
     state = init_state(seed_keys(SEEDS, 1), lambda key: init_adapter(key, params, RULES), tx)
     batches = [packed(examples(n), BatchShape(4, 24, 40)) for n in range(2)]
     measured = heldout_loss(log_probs, batches)(state, params)
@@ -177,12 +181,12 @@ def test_clipping_is_per_seed():
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0))
 
     def loss(adapter, params, batch, key):
-        return (adapter["m"] * batch).sum()
+        return (adapter["m"] * batch).sum(), jnp.ones(())
 
     step_fn = make_train_step(loss, tx)
     state = init_state(seed_keys((1, 2), 1), lambda key: {"m": jnp.zeros(4)}, tx)
-    batch = jnp.stack([jnp.full(4, 1e6), jnp.full(4, 0.1)])
-    state, _ = step_fn(state, {}, batch, seed_keys((1, 2), 3))
+    batch = jnp.stack([jnp.full(4, 1e6), jnp.full(4, 0.1)])[:, None]
+    state, _ = step_fn(state, {}, batch, member((1, 2), 1.0))
     np.testing.assert_allclose(jnp.linalg.norm(state.adapter["m"][0]), 1.0, rtol=1e-5)
     np.testing.assert_allclose(state.adapter["m"][1], -0.1, rtol=1e-5)
 
@@ -190,11 +194,77 @@ def test_clipping_is_per_seed():
 def test_base_is_not_batched_by_the_step():
     """No product in the compiled step has the seeds' axis on a base weight."""
     params = tiny_params(CONFIG)
-    tx = adamw(learning_rate=1e-2, num_steps=2, warmup_steps=0)
+    tx = adamw(num_steps=2, warmup_steps=0)
     step_fn = make_train_step(answer_loss(log_probs), tx)
     state = init_state(seed_keys(SEEDS, 1), lambda key: init_adapter(key, params, RULES), tx)
-    lowered = step_fn.lower(state, params, stacked_batch(0, SEEDS), seed_keys(SEEDS, 3)).as_text()
+    lowered = step_fn.lower(state, params, stacked_batch(0, SEEDS), member(SEEDS, 1e-2)).as_text()
     kernel = params["layers"]["mlp"]["gate_proj"]["kernel"]
     assert f"tensor<{'x'.join(map(str, kernel.shape))}xf32>" in lowered
     assert f"tensor<3x{'x'.join(map(str, kernel.shape))}xf32>" not in lowered
     assert f"tensor<3x{'x'.join(map(str, kernel.shape[1:]))}xf32>" not in lowered
+
+
+def moved(step_fn, batch, params, tx, seeds=SEEDS):
+    state = init_state(seed_keys(seeds, 1), lambda key: init_adapter(key, params, RULES), tx)
+    return step_fn(state, params, batch, member(seeds, 1e-2))
+
+
+def test_micro_batches_add_up_to_the_step_of_one_batch():
+    params, tx = tiny_params(CONFIG), optax.sgd(1.0)
+
+    def plain(adapter, params, batch, key):
+        return batch_log_probs(CONFIG, params, adapter, batch, rules=RULES)
+
+    step_fn = make_train_step(answer_loss(plain), tx)
+    shape = BatchShape(4, 24, 40)
+    some = [examples(seed) for seed in SEEDS]
+    whole = [[packed(mine, shape)] for mine in some]
+    dealt = [[packed(mine[:2], shape), packed(mine[2:], shape)] for mine in some]
+    stack = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)  # noqa: E731
+    (one, loss), (two, dealt_loss) = (
+        moved(step_fn, stack([stack(batches) for batches in each]), params, tx)
+        for each in (whole, dealt)
+    )
+    np.testing.assert_allclose(loss, dealt_loss, rtol=1e-5)
+    for mine, other in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(mine, other, atol=2e-4)
+
+
+@pytest.mark.parametrize("seeds_per_pass", [1, 2])
+def test_seeds_in_passes_equal_all_at_once(seeds_per_pass):
+    params, tx = tiny_params(CONFIG), optax.sgd(1.0)
+    batch = stacked_batch(0, SEEDS)
+    (all_at_once, loss), (in_passes, passed_loss) = (
+        moved(make_train_step(answer_loss(log_probs), tx, seeds_per_pass=n), batch, params, tx)
+        for n in (None, seeds_per_pass)
+    )
+    np.testing.assert_allclose(loss, passed_loss, rtol=1e-5)
+    for mine, other in zip(jax.tree.leaves(all_at_once), jax.tree.leaves(in_passes), strict=True):
+        np.testing.assert_allclose(mine, other, atol=2e-4)
+
+
+def test_seed_without_a_finite_gradient_is_frozen_and_the_others_do_not_notice():
+    params = tiny_params(CONFIG)
+    tx = adamw(num_steps=STEPS, warmup_steps=0)
+    step_fn = make_train_step(answer_loss(log_probs), tx)
+    fresh = lambda: init_state(  # noqa: E731
+        seed_keys(SEEDS, 1), lambda key: init_adapter(key, params, RULES), tx
+    )
+    poisoned = stacked_batch(1, SEEDS)
+    weight = poisoned.loss_weight.at[1].multiply(jnp.inf)
+    poisoned = poisoned._replace(loss_weight=weight)
+    runs = []
+    for second in (stacked_batch(1, SEEDS), poisoned):
+        state, after = fresh(), []
+        for batch in (stacked_batch(0, SEEDS), second, stacked_batch(2, SEEDS)):
+            state, loss = step_fn(state, params, batch, member(SEEDS, 1e-2))
+            after.append(jax.device_get(state.adapter))
+        runs.append((jax.device_get(state), after, loss))
+    (healthy, _, _), (state, after, _) = runs
+    assert state.frozen_at.tolist() == [-1, 2, -1]
+    assert healthy.frozen_at.tolist() == [-1, -1, -1]
+    for mine, other in zip(jax.tree.leaves(state), jax.tree.leaves(healthy), strict=True):
+        np.testing.assert_array_equal(np.asarray(mine)[[0, 2]], np.asarray(other)[[0, 2]])
+    for first, last in zip(jax.tree.leaves(after[0]), jax.tree.leaves(after[2]), strict=True):
+        np.testing.assert_array_equal(first[1], last[1])
+        assert np.isfinite(last).all()
