@@ -23,7 +23,8 @@ from lorafuse_jax.workflow.inspect import inspect
 from lorafuse_jax.workflow.members import is_run, members_of
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.report import report
-from lorafuse_jax.workflow.train import TrainConfig, train
+from lorafuse_jax.workflow.train import train
+from lorafuse_jax.workflow.train_config import TrainConfig
 
 Positional = tyro.conf.Positional
 

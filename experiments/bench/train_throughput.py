@@ -49,7 +49,8 @@ def run_ours(num_steps: int) -> dict:
 
     from lorafuse_jax.models.hub import load_model
     from lorafuse_jax.workflow.inputs import EncodedTask
-    from lorafuse_jax.workflow.train import TrainConfig, make_trainer
+    from lorafuse_jax.workflow.train_config import TrainConfig
+    from lorafuse_jax.workflow.trainer import make_trainer
 
     folder, loader, chosen = load_work(num_steps)
     model = load_model(folder)

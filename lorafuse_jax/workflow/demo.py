@@ -10,7 +10,8 @@ from lorafuse_jax.workflow.evaluate import evaluate
 from lorafuse_jax.workflow.fuse import FuseRequest, fuse_run
 from lorafuse_jax.workflow.progress import clock, console
 from lorafuse_jax.workflow.report import report
-from lorafuse_jax.workflow.train import TrainConfig, train
+from lorafuse_jax.workflow.train import train
+from lorafuse_jax.workflow.train_config import TrainConfig
 
 MODEL, DATA = "smollm2-135m-instruct", "gsm-symbolic"
 OPERATORS = ("mean", "scaled_mean", "distribution_matching", "seedlora")

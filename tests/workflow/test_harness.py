@@ -14,7 +14,8 @@ from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow import harness
 from lorafuse_jax.workflow.fuse import FuseRequest, fuse_run
 from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
-from lorafuse_jax.workflow.train import TrainConfig, train
+from lorafuse_jax.workflow.train import train
+from lorafuse_jax.workflow.train_config import TrainConfig
 from tests.tiny import write_sums, write_tiny_model
 
 TASKS = {
