@@ -62,10 +62,12 @@ def batch_log_probs(
         params: base weights.
         adapter: without its scale, which ``rules`` give.
         batch: ``tokens``, ``positions``, ``segments`` [B, T]; ``loss_index``, ``loss_target`` [M].
-        rules: scale and dropout.
+        rules: scale and dropout; none for an adapter that has its scale in it, or is dense.
         dropout_key: None for no dropout.
     """
-    hook = adapter_hook(scaled(adapter, rules), rules=rules, dropout_key=dropout_key)
+    if rules:
+        adapter = scaled(adapter, rules)
+    hook = adapter_hook(adapter, rules=rules, dropout_key=dropout_key)
     hidden = hidden_states(
         config,
         params,

@@ -23,8 +23,8 @@ from lorafuse_jax.workflow.inspect import inspect
 from lorafuse_jax.workflow.members import is_run, members_of
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.report import report
-from lorafuse_jax.workflow.train import train
-from lorafuse_jax.workflow.train_config import TrainConfig
+from lorafuse_jax.workflow.stopping import Stopped
+from lorafuse_jax.workflow.train_command import Train
 
 Positional = tyro.conf.Positional
 
@@ -50,45 +50,6 @@ class Fetch:
                 console.print(f"{name:24} {asset.about} [{asset.licence}]", markup=False)
             return
         fetch(self.name, source=self.source, say=console.print)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Train(TrainConfig):
-    """Train one adapter a seed, all in one step, into a run folder.
-
-    lorafuse train --model smollm2-135m-instruct --data my.jsonl --seeds 11 42 202 --out runs/my
-
-    Repeating the command goes on where it was stopped.
-
-    Attributes:
-        model: folder of a Hugging Face model, hub name, or a name that lorafuse fetch lists.
-        data: JSONL file with prompt and completion, folder with train.jsonl and validation.jsonl,
-            or a name that lorafuse fetch lists.
-        out: the run folder.
-        seeds: one adapter each.
-        rank: of the updates.
-        alpha: an update is scaled by alpha / rank.
-        dropout: on the input of an update.
-        rslora: scale by alpha / sqrt(rank) instead.
-        targets: regular expression for the adapted modules; all linear layers by default.
-        learning_rate: peak, after a warm-up over 5 % of the steps; a cosine to a tenth follows.
-        examples: training examples of each seed; one epoch by default.
-        examples_per_step: examples of each seed in one optimiser step.
-        heldout_examples: validation examples of the held-out loss.
-        shared: what the seeds have in common (init, order, dropout) instead of each its own.
-        max_length: longest example in tokens; the model's context by default.
-        overlong: what happens to longer ones.
-        template: how prompts are put to the model: qa, chat, alpaca or metamath; by default as the
-            data says, or else the tokenizer's chat template, or else qa.
-        quantization: keep the frozen base in 8 bits a weight (int8) or 4 (nf4, as QLoRA).
-    """
-
-    out: Path
-
-    def run(self) -> None:
-        """Train, or go on."""
-        settings = {key: value for key, value in vars(self).items() if key != "out"}
-        train(TrainConfig(**settings), self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,6 +256,9 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.status)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -5,6 +5,7 @@
       metrics.jsonl        a line a step and seed
       checkpoints/         training state (orbax)
       adapters/seed-11/    each seed's adapter, PEFT format
+      frozen/seed-42/      instead, where a loss was not finite: the seed as it was before
       fused/NAME/          each fused adapter, with operator, hyper-parameters and member hashes
       predictions.jsonl    every example, every model
       report.html table.md
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from lorafuse_jax.types import UserError
 
+LOCK_NAME = ".lock"
 PACKAGES = ("lorafuse-jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "numpy")
 
 
@@ -53,6 +55,25 @@ class RunFolder:
     def adapter_path(self, seed: int) -> Path:
         """The adapter of one seed."""
         return self.path / "adapters" / f"seed-{seed}"
+
+    def frozen_path(self, seed: int) -> Path:
+        """The last finite adapter of a seed that was frozen; never taken for a trained one."""
+        return self.path / "frozen" / f"seed-{seed}"
+
+    def trained_seeds(self) -> list[int]:
+        """The seeds that trained to the end, in the order of the configuration.
+
+        Raises:
+            UserError: this is no run folder, or the training is not finished.
+        """
+        seeds = self.config()["seeds"]
+        trained = [seed for seed in seeds if self.adapter_path(seed).exists()]
+        missing = [s for s in seeds if s not in trained and not self.frozen_path(s).exists()]
+        if missing:
+            raise UserError(
+                f"{self.path} has no adapter for seed {missing[0]} yet; repeat its lorafuse train"
+            )
+        return trained
 
     def fused_path(self, name: str) -> Path:
         """A fused adapter."""
@@ -90,15 +111,19 @@ class RunFolder:
         Raises:
             UserError: the folder holds something else, or a run with another configuration.
         """
+        self.check_free_for(config)
+        if not self.config_path.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.config_path, json.dumps(config, indent=2) + "\n")
+
+    def check_free_for(self, config: dict) -> None:
+        """Raise UserError where ``open_for`` would; changes nothing."""
         if self.config_path.exists():
             _check_same(self.config(), config, self.path)
-            return
-        if self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and not all(map(_is_ours, self.path.iterdir())):
             raise UserError(
                 f"{self.path} is not empty and holds no run; name a new folder with --out"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config_path, json.dumps(config, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:
@@ -107,10 +132,16 @@ def versions() -> dict[str, str]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is whole or not there."""
+    """Write a file that is whole or not there, whatever ends the process or the power."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)
+    try:
+        with beside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def check_name(name: str) -> str:
@@ -122,6 +153,11 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
         raise UserError(f"{name!r} is no name for a folder: use letters, digits and . _ + -")
     return name
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is what a start that was killed leaves in an empty folder."""
+    return path.name == LOCK_NAME or path.name.startswith(".config.json.")
 
 
 def _check_same(old: dict, new: dict, path: Path) -> None:

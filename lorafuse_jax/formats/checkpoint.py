@@ -1,8 +1,8 @@
 """Training checkpoints: orbax writes and reads the arrays, digests say whether they are whole.
 
 orbax notices what is missing and what its metadata cannot mean, but not a flipped bit among the
-numbers: they come back wrong without a word. So beside its files there is a ``checkpoint.json`` with
-the digest of each of them and of itself, and all of it takes its place by one rename.
+numbers: they come back wrong without a word. So beside its files there is a ``checkpoint.json``
+with the digest of each of them and of itself, and all of it takes its place by one rename.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import orbax.checkpoint as ocp
 
-from lorafuse_jax.formats.folder import new_folder
+from lorafuse_jax.formats.folder import is_disk_full, new_folder
 from lorafuse_jax.types import UserError
 
 Tree = TypeVar("Tree")
@@ -28,7 +28,6 @@ FORMAT = 1
 
 KEPT = 2
 _ABOUT, _ARRAYS = "checkpoint.json", "arrays"
-_FULL = ("No space left", "OS error 28", "Disk quota exceeded", "OS error 122")
 
 
 class Damaged(Exception):
@@ -87,7 +86,7 @@ class Checkpoints:
                     orbax.save(whole / _ARRAYS, tree)
                 _write_about(whole, self._about(step, whole, beside or {}))
         except (OSError, ValueError) as error:  # tensorstore's are ValueErrors
-            if not any(sign in str(error) for sign in _FULL):
+            if not is_disk_full(error):
                 raise
             there = self.steps()
             kept = f"the one of step {there[-1]} is whole" if there else "there is none before it"

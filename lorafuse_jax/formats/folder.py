@@ -1,5 +1,6 @@
 """Folders that are there whole or not at all, and the JSON in them."""
 
+import errno
 import json
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +32,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
         except OSError:  # somebody else wrote it meanwhile
             check_free(folder)
             raise
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether there was no room, or no quota, left: from Python, safetensors or tensorstore."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    text = str(error)
+    return any(f"os error {n}" in text.lower() for n in (errno.ENOSPC, errno.EDQUOT))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

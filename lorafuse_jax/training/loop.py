@@ -2,36 +2,44 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from lorafuse_jax.training.step import Member, TrainState
+from lorafuse_jax.training.step import RUNNING, Member, TrainState
 from lorafuse_jax.types import Params, UserError
+
+SAVING_SHARE = 50
+"""A checkpoint is written when it is due and training took this many times as long as the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepMetrics:
-    """What is known of one seed after one step; a line of ``metrics.jsonl``.
+    """What is known after one step.
 
     Attributes:
         step: steps taken, from 1.
-        seed: the seed's integer.
-        train_loss: mean loss of this step's answer tokens, nats.
-        heldout_loss: mean loss of the validation answer tokens, nats; None between evaluations.
-        tokens_per_s: real tokens a second over all seeds, padding not counted.
+        train_losses: seed -> mean loss of this step's answer tokens, nats; of seeds that go on.
+        frozen: seeds whose loss or gradient was not finite in this very step.
+        heldout: seed -> mean loss of the validation answer tokens; None between evaluations.
+        fused: the same of the fused adapter; None where it is not asked for.
+        seconds: that the step took, its data included, evaluation and saving not.
     """
 
     step: int
-    seed: int
-    train_loss: float
-    heldout_loss: float | None
-    tokens_per_s: float
+    train_losses: dict[int, float]
+    frozen: list[int]
+    heldout: dict[int, float] | None
+    fused: float | None
+    seconds: float
 
-    def to_dict(self) -> dict:
-        """JSON-able, without what is absent."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+
+class Heldout(NamedTuple):
+    """Losses on validation: of every seed [S], and of the fused adapter where it is asked for."""
+
+    members: np.ndarray
+    fused: float | None
 
 
 @runtime_checkable
@@ -42,18 +50,21 @@ class Batches(Protocol):
         """Arrays with the seed axis first."""
         ...
 
-    def tokens(self, step: int) -> int:
-        """Real tokens of that step over all seeds."""
-        ...
-
 
 @dataclass(frozen=True, kw_only=True)
 class FitPlan:
-    """When ``fit`` does what, in steps."""
+    """When ``fit`` does what.
+
+    Attributes:
+        num_steps: of the whole run.
+        heldout_every: steps between evaluations.
+        checkpoint_seconds: time between checkpoints, at least; when they are written does not
+            change what is trained.
+    """
 
     num_steps: int
     heldout_every: int
-    checkpoint_every: int
+    checkpoint_seconds: float
 
 
 def fit(
@@ -65,11 +76,15 @@ def fit(
     step_fn: Callable,
     batches: Batches,
     member: Member,
-    heldout_loss: Callable[[TrainState, Params], np.ndarray],
+    evaluate: Callable[[TrainState, Params], Heldout],
     save: Callable[[int, TrainState], None],
-    report: Callable[[list[StepMetrics]], None],
+    report: Callable[[StepMetrics, Any], None],
+    stop: Callable[[], bool],
 ) -> TrainState:
-    """Train from ``state.step`` to ``plan.num_steps``.
+    """Train from ``state.step`` to ``plan.num_steps``, or until ``stop``.
+
+    A seed whose loss or gradient is not finite is frozen by the step and named in the metrics of
+    that step; the others go on.
 
     Args:
         state: fresh or restored; it is donated, use the returned one.
@@ -79,47 +94,75 @@ def fit(
         step_fn: from ``make_train_step``.
         batches: the data; the next batch is prepared while a step runs.
         member: what is each seed's own, leaves [S].
-        heldout_loss: loss [S] on validation.
-        save: keeps a checkpoint; called before ``report`` sees a later step.
-        report: takes the metrics of one step, one entry a seed.
+        evaluate: losses on validation.
+        save: keeps a checkpoint; called after ``report`` saw its step.
+        report: takes the metrics of one step, and its batch.
+        stop: asked after every step; if it says so, this step is saved and is the last.
 
     Raises:
-        UserError: the loss of a seed is not finite; the last checkpoint is still there.
+        UserError: every seed is frozen.
     """
+    cadence = _Cadence(plan.checkpoint_seconds)
     start = int(state.step[0])
+    running = np.asarray(state.frozen_at) == RUNNING
     batch = batches.batch(start) if start < plan.num_steps else None
     for step in range(start, plan.num_steps):
-        began = time.perf_counter()
+        began, this_batch = time.perf_counter(), batch
         state, loss = step_fn(state, params, batch, member)
         if step + 1 < plan.num_steps:
             batch = batches.batch(step + 1)
         loss = np.asarray(loss)
-        elapsed = time.perf_counter() - began
-        _check_finite(loss, seeds, step + 1)
+        seconds = time.perf_counter() - began
+        before, running = running, np.asarray(state.frozen_at) == RUNNING
         last = step + 1 == plan.num_steps
-        due = last or (step + 1) % plan.heldout_every == 0
-        heldout = heldout_loss(state, params) if due else None
-        report(
-            [
-                StepMetrics(
-                    step=step + 1,
-                    seed=seed,
-                    train_loss=float(loss[k]),
-                    heldout_loss=None if heldout is None else float(heldout[k]),
-                    tokens_per_s=batches.tokens(step) / elapsed,
-                )
-                for k, seed in enumerate(seeds)
-            ]
+        due = running.any() and (last or (step + 1) % plan.heldout_every == 0)
+        heldout = evaluate(state, params) if due else None
+        metrics = StepMetrics(
+            step=step + 1,
+            train_losses=_of_running(seeds, running, loss),
+            frozen=[seed for k, seed in enumerate(seeds) if before[k] and not running[k]],
+            heldout=_of_running(seeds, running, heldout.members) if heldout else None,
+            fused=heldout.fused if heldout else None,
+            seconds=seconds,
         )
-        if last or (step + 1) % plan.checkpoint_every == 0:
-            save(step + 1, state)
+        report(metrics, this_batch)
+        if not running.any():
+            raise _all_frozen(seeds, np.asarray(state.frozen_at))
+        stopped = stop()
+        if last or stopped or cadence.due():
+            cadence.saved_in(_seconds(save, step + 1, state))
+        if stopped:
+            break
     return state
 
 
-def _check_finite(loss: np.ndarray, seeds: tuple[int, ...], step: int) -> None:
-    bad = [seed for seed, value in zip(seeds, loss, strict=True) if not np.isfinite(value)]
-    if bad:
-        raise UserError(
-            f"the loss of seed {', '.join(map(str, bad))} is not finite at step {step}; a lower "
-            "--learning-rate usually mends it (the last checkpoint is kept)"
-        )
+class _Cadence:
+    """Checkpoints by time: rare enough that they cost little, often enough to lose little."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._saving, self._last = seconds, 0.0, time.monotonic()
+
+    def due(self) -> bool:
+        wait = max(self._seconds, SAVING_SHARE * self._saving if self._seconds else 0)
+        return time.monotonic() - self._last >= wait
+
+    def saved_in(self, seconds: float) -> None:
+        self._saving, self._last = seconds, time.monotonic()
+
+
+def _seconds(function: Callable, *arguments: Any) -> float:
+    began = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - began
+
+
+def _of_running(seeds: tuple[int, ...], running: np.ndarray, values: np.ndarray) -> dict:
+    return {seed: float(values[k]) for k, seed in enumerate(seeds) if running[k]}
+
+
+def _all_frozen(seeds: tuple[int, ...], frozen_at: np.ndarray) -> UserError:
+    when = ", ".join(f"seed {s} at step {at}" for s, at in zip(seeds, frozen_at, strict=True))
+    return UserError(
+        f"no seed is left to train: loss or gradient stopped being finite for {when}; a lower "
+        "--learning-rate usually mends it, with another --out"
+    )

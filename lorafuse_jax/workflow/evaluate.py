@@ -18,7 +18,9 @@ from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.text_generation import ROW_BUDGET, make_engine
 from lorafuse_jax.types import Adapter, UserError
 from lorafuse_jax.workflow.inputs import load_any_model, load_any_task
+from lorafuse_jax.workflow.members import members_trained
 from lorafuse_jax.workflow.progress import meter
+from lorafuse_jax.workflow.run_lock import locked
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,9 @@ def evaluate(
     names = tasks or [config["data"]]
     asked = [prepare(name, model, limit, config["template"]) for name in names]
     engine = make_engine(model)
-    for questions in asked:
-        _ask(run, engine, model, members, questions, lanes_for(members, rows))
+    with locked(run.path):
+        for questions in asked:
+            _ask(run, engine, model, members, questions, lanes_for(members, rows))
 
 
 def load_evaluated(run: RunFolder) -> tuple[Model, list[Member]]:
@@ -99,7 +102,7 @@ def load_comparison(run: RunFolder, model: Model) -> list[Member]:
     """The base model, every seed and every fused adapter of a run."""
     load = lambda path: for_model(load_adapter(path), model)  # noqa: E731
     members = [Member("base", "base", {})]
-    for seed in run.config()["seeds"]:
+    for seed in members_trained(run):
         members.append(Member(f"seed-{seed}", "seed", load(run.adapter_path(seed))))
     for name in run.fused_names():
         members.append(Member(name, "fused", load(run.fused_path(name))))

@@ -48,7 +48,7 @@ def fuse_run(run: RunFolder, request: FuseRequest, out: Path) -> Path:
     """Fuse a run's seeds; ``reference=best`` is the seed that is best on validation."""
     hyper = parse_settings(get_operator(request.operator), request.settings)
     if hyper.get("reference") == "best" and "best" not in hyper:
-        best = run.config()["seeds"].index(best_seed(run))
+        best = run.trained_seeds().index(best_seed(run))
         settings = (*request.settings, f"best={best}")
         request = replace(request, settings=settings)
     fingerprint = run.config()["model_fingerprint"]

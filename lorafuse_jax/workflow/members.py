@@ -8,6 +8,7 @@ from huggingface_hub import snapshot_download
 from lorafuse_jax.formats import Members, is_adapter, load_members
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.progress import console
 
 
 def is_run(source: str) -> bool:
@@ -38,18 +39,37 @@ def members_of_run(run: RunFolder) -> Members:
         UserError: a seed's adapter is missing.
     """
     config = run.config()
-    missing = [seed for seed in config["seeds"] if not run.adapter_path(seed).exists()]
-    if missing:
-        raise UserError(
-            f"{run.path} has no adapter for seed {missing[0]} yet; repeat its lorafuse train"
-        )
-    paths = [run.adapter_path(seed) for seed in config["seeds"]]
+    paths = [run.adapter_path(seed) for seed in members_trained(run)]
     return load_members(paths, base_model=config["model"])
 
 
+def members_trained(run: RunFolder) -> list[int]:
+    """The seeds of a run that trained to the end; says which were frozen and are left out.
+
+    Raises:
+        UserError: a seed's adapter is missing.
+    """
+    trained = run.trained_seeds()
+    for seed in run.config()["seeds"]:
+        if seed not in trained:
+            console.print(
+                f"seed {seed} is left out: it was frozen while training, as its loss was not "
+                f"finite; its last finite adapter is {run.frozen_path(seed)}"
+            )
+    return trained
+
+
 def best_seed(run: RunFolder) -> int:
-    """The seed with the lowest held-out loss after the last step: chosen on validation alone."""
-    last = {line["seed"]: line["heldout_loss"] for line in run.metrics() if "heldout_loss" in line}
+    """The seed with the lowest held-out loss after the last step: chosen on validation alone.
+
+    Of those that trained to the end.
+    """
+    trained = run.trained_seeds()
+    last = {
+        line["seed"]: line["heldout_loss"]
+        for line in run.metrics()
+        if "heldout_loss" in line and line.get("seed") in trained
+    }
     if not last:
         raise UserError(f"{run.metrics_path} has no held-out loss; was the training finished?")
     return min(last, key=lambda seed: last[seed])

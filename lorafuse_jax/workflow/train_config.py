@@ -37,6 +37,13 @@ class TrainConfig:
         template: how a prompt is put to the model: qa, chat, alpaca or metamath; None is as the
             data says, or else the tokenizer's chat template, or else qa.
         quantization: keep the frozen base in 8 bits a weight (int8) or 4 (nf4, as QLoRA).
+        fuse_every: steps between evaluations, each of which measures the held-out loss of the fused
+            adapter too; None evaluates the members alone, three times.
+        fuse_operator: how they are fused for that, with its default settings.
+        patience: stop when this many evaluations in a row have not brought the fused loss below the
+            lowest before; the adapters are those of the step that it stopped at. None never does.
+        average_last: also keep each seed's mean over its last so many evaluations, as
+            ``fused/average-seed-K``.
     """
 
     model: str
@@ -56,6 +63,10 @@ class TrainConfig:
     overlong: Literal["error", "drop"] = "error"
     template: str | None = None
     quantization: Quantization | None = None
+    fuse_every: int | None = None
+    fuse_operator: str = "mean"
+    patience: int | None = None
+    average_last: int | None = None
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -69,6 +80,11 @@ class TrainConfig:
             raise UserError("--examples and --examples-per-step must be at least 1")
         if not self.learning_rate > 0:
             raise UserError(f"the learning rate must be above 0, it is {self.learning_rate}")
+        for name in ("fuse_every", "patience", "average_last"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, it is {value}")
+        if self.patience is not None and self.fuse_every is None:
+            raise UserError("--patience watches the fused loss: say how often with --fuse-every")
 
     @property
     def rules(self) -> tuple[LoraRule, ...]:
