@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from lorafuse_jax.models.block import keep
 from lorafuse_jax.models.decoder import LayerHook
 from lorafuse_jax.models.quantized import is_kernel
 from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
@@ -155,11 +156,10 @@ def adapter_hook(
         updates, key = per_layer
 
         def intercept(next_fun, args, kwargs, context):
-            y = next_fun(*args, **kwargs)
             module = LAYERS + "/".join(context.module.path)
             if module not in updates or context.method_name != "__call__":
-                return y
-            x = args[0]
+                return next_fun(*args, **kwargs)
+            y, x = next_fun(*args, **kwargs), args[0]
             if key is not None and rates[module]:
                 x = _drop(x, rates[module], jax.random.fold_in(key, zlib.crc32(module.encode())))
             return y + apply_update(updates[module], x)
@@ -182,7 +182,7 @@ def _low_rank_product(x: Array, lora_a: Array, lora_b: Array) -> Array:
 
 
 def _low_rank_forward(x: Array, lora_a: Array, lora_b: Array) -> tuple[Array, tuple]:
-    down = x @ lora_a
+    down = keep(x @ lora_a)
     return down @ lora_b, (x, down, lora_a, lora_b)
 
 

@@ -30,9 +30,9 @@ def load_work(num_steps: int):
     from transformers import AutoTokenizer
 
     from lorafuse_jax.assets import fetch
-    from lorafuse_jax.data.batches import Loader
     from lorafuse_jax.data.encode import encode_split
     from lorafuse_jax.data.examples import load_task
+    from lorafuse_jax.data.loader import Loader
 
     folder = fetch("smollm2-135m-instruct", say=lambda line: None)
     task = load_task(fetch("asdiv", say=lambda line: None))

@@ -7,14 +7,6 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from lorafuse_jax.data.encode import Encoded
-from lorafuse_jax.types import UserError
-
-ORDER_STREAM = 0x0DE2
-"""Tells the generator of data orders from other uses of the same seed."""
-
-ROW_MULTIPLE = 32
-ATTENTION_SHARE = 1 / 512
-"""Measured on CPU: attention doubles the cost of a token at about this row length, inverted."""
 
 
 class Batch(NamedTuple):
@@ -47,11 +39,6 @@ class BatchShape(NamedTuple):
     losses: int
 
 
-def order_for_epoch(seed: int, epoch: int, num_examples: int) -> np.ndarray:
-    """The permutation in which a seed sees the examples in an epoch, from these three alone."""
-    return np.random.default_rng([seed, ORDER_STREAM, epoch]).permutation(num_examples)
-
-
 def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
     """Which examples share a row: first fit, longest first; deterministic."""
     rows: list[list[int]] = []
@@ -66,11 +53,6 @@ def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
         rows[row].append(number)
         room[row] -= length
     return rows
-
-
-def fewest_rows(steps: Sequence[Sequence[int]], row_length: int) -> int:
-    """Rows of ``row_length`` tokens that hold any of these steps' examples."""
-    return max(len(assign_rows(lengths, row_length)) for lengths in steps)
 
 
 def pack(examples: Sequence[Encoded], shape: BatchShape) -> Batch:
@@ -108,94 +90,6 @@ def full_batches(examples: Sequence[Encoded], row_length: int, rows: int) -> lis
     return [pack(group, BatchShape(rows, row_length, losses)) for group in groups]
 
 
-class Loader:
-    """The batches of all seeds, each in its own order, in one shape: one compilation.
-
-    A step takes the next ``examples_per_step`` examples of each seed's endless order (epochs run on
-    into each other), and depends on the step's number alone. Since orders follow from the seeds and
-    packing from the lengths, the smallest shape that fits every step is found beforehand.
-    """
-
-    def __init__(
-        self,
-        examples: Sequence[Encoded],
-        *,
-        order_seeds: Sequence[int],
-        examples_per_step: int,
-        num_steps: int,
-        row_length: int | None = None,
-        micro_batches: int = 1,
-    ) -> None:
-        """Plan all steps.
-
-        Args:
-            examples: the training set.
-            order_seeds: one integer a member; equal ones see the same order.
-            examples_per_step: of each member.
-            num_steps: how many steps will be asked for.
-            row_length: T; by default the one with the least estimated work.
-            micro_batches: A, how many batches a step's examples are dealt out to; their gradients
-                are added before the optimiser moves.
-        """
-        self._examples = examples
-        self._order_seeds = tuple(order_seeds)
-        self._per_step = examples_per_step
-        if examples_per_step % micro_batches:
-            raise UserError(
-                f"{examples_per_step} examples a step cannot be dealt out to {micro_batches} equal "
-                "micro-batches; choose a divisor"
-            )
-        self._micro_batches = micro_batches
-        dealt = [
-            group
-            for step in range(num_steps)
-            for seed in set(self._order_seeds)
-            for group in self._dealt(seed, step)
-        ]
-        lengths = [[example.length for example in group] for group in dealt]
-        longest = -(-max(map(max, lengths)) // ROW_MULTIPLE) * ROW_MULTIPLE
-        candidates = (
-            range(longest, 4 * longest, ROW_MULTIPLE) if row_length is None else [row_length]
-        )
-        rows, length = min(
-            ((fewest_rows(lengths, t), t) for t in candidates),
-            key=lambda shape: shape[0] * shape[1] * (1 + ATTENTION_SHARE * shape[1]),
-        )
-        losses = max(sum(len(example.completion) for example in group) for group in dealt)
-        self.shape = BatchShape(rows, length, losses)
-
-    def chosen(self, seed: int, step: int) -> list[int]:
-        """Numbers of the examples that a seed sees in a step."""
-        count = len(self._examples)
-        places = range(step * self._per_step, (step + 1) * self._per_step)
-        orders = {
-            epoch: order_for_epoch(seed, epoch, count)
-            for epoch in {place // count for place in places}
-        }
-        return [int(orders[place // count][place % count]) for place in places]
-
-    def batch(self, step: int) -> Batch:
-        """The step's batch, leaves [S, A, ...]."""
-        seeds = [
-            _stack([pack(group, self.shape) for group in self._dealt(seed, step)])
-            for seed in self._order_seeds
-        ]
-        return _stack(seeds)
-
-    def _dealt(self, seed: int, step: int) -> list[list[Encoded]]:
-        """What each micro-batch of a step holds."""
-        some = [self._examples[number] for number in self.chosen(seed, step)]
-        size = len(some) // self._micro_batches
-        return [some[start : start + size] for start in range(0, len(some), size)]
-
-    def tokens(self, step: int) -> int:
-        """Real tokens of the step over all members."""
-        return sum(
-            self._examples[number].length
-            for seed in self._order_seeds
-            for number in self.chosen(seed, step)
-        )
-
-
-def _stack(batches: Sequence[Batch]) -> Batch:
+def stack(batches: Sequence[Batch]) -> Batch:
+    """Batches of one shape along a new first axis."""
     return Batch(*(np.stack(leaves) for leaves in zip(*batches, strict=True)))

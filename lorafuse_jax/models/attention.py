@@ -1,7 +1,5 @@
 """Grouped-query attention to this call's tokens, and to a cache of earlier ones."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -12,7 +10,6 @@ CPU_SLICE_BYTES = 1 << 20
 """On CPU the cache is read in slices of about this size, which stay in a core's own memory."""
 
 
-@partial(jax.checkpoint, prevent_cse=False, static_argnums=(4, 5))
 def attend(
     queries: Float[Array, "B T N H"],
     keys: Float[Array, "B K C H"],

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
 from lorafuse_jax.models.attention import attend, attend_with_past
@@ -13,6 +14,11 @@ from lorafuse_jax.models.cache import LayerPast
 from lorafuse_jax.models.config import Activation, DecoderConfig
 from lorafuse_jax.models.quantized import project
 from lorafuse_jax.models.rope import rotate
+
+KEPT = "projection"
+"""The name, for ``jax.checkpoint``'s policies, of what costs a product to compute again."""
+
+keep = partial(checkpoint_name, name=KEPT)
 
 ACTIVATIONS = {
     "silu": nn.silu,
@@ -36,9 +42,6 @@ class View(NamedTuple):
     past: LayerPast | None = None
 
 
-# Element-wise work is done again in a backward pass: that is cheaper than to store its
-# intermediates for every layer and read them back.
-@partial(jax.checkpoint, prevent_cse=False, static_argnums=(2, 3))
 def rms_norm(x: Array, scale: Array, eps: float, offset: float) -> Array:
     """Root-mean-square norm, computed in float32."""
     wide = x.astype(jnp.float32)
@@ -48,7 +51,6 @@ def rms_norm(x: Array, scale: Array, eps: float, offset: float) -> Array:
     return normed.astype(x.dtype) * scale.astype(x.dtype)
 
 
-@partial(jax.checkpoint, prevent_cse=False, static_argnums=3)
 def layer_norm(x: Array, scale: Array, bias: Array, eps: float) -> Array:
     """LayerNorm, computed in float32."""
     wide = x.astype(jnp.float32)
@@ -57,7 +59,6 @@ def layer_norm(x: Array, scale: Array, bias: Array, eps: float) -> Array:
     return (normed * scale.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)
 
 
-@partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
 def _gated(gate: Array, up: Array, activation: Activation) -> Array:
     return ACTIVATIONS[activation](gate) * up
 
@@ -117,6 +118,7 @@ class Attention(nn.Module):
         if view.rotation is not None:
             queries, keys = rotate(queries, view.rotation), rotate(keys, view.rotation)
         keys, values = keys.swapaxes(1, 2), values.swapaxes(1, 2)
+        queries, keys, values = (keep(part) for part in (queries, keys, values))
         scale = config.query_scale or config.head_dim**-0.5
         cap = config.attention_softcap
         if view.past is None:
@@ -124,7 +126,7 @@ class Attention(nn.Module):
         else:
             mixed = attend_with_past(queries, keys, values, view.visible, view.past, scale, cap)
         out = Projection(config.model_dim, use_bias=config.out_bias, name="o_proj")
-        return out(mixed.reshape(*x.shape[:2], -1)), (keys, values)
+        return out(keep(mixed.reshape(*x.shape[:2], -1))), (keys, values)
 
     def _project(self, x: Array) -> tuple[Array, Array, Array]:
         """Queries [B, T, N, H], keys and values [B, T, K, H]."""
@@ -158,11 +160,12 @@ class Mlp(nn.Module):
         config = self.config
         dense = partial(Projection, use_bias=config.mlp_bias)
         if config.gated_mlp:
-            gate = dense(config.ffn_dim, name="gate_proj")(x)
-            up = dense(config.ffn_dim, name="up_proj")(x)
+            gate = keep(dense(config.ffn_dim, name="gate_proj")(x))
+            up = keep(dense(config.ffn_dim, name="up_proj")(x))
             inner = _gated(gate, up, config.activation)
         else:
-            inner = ACTIVATIONS[config.activation](dense(config.ffn_dim, name="up_proj")(x))
+            up = keep(dense(config.ffn_dim, name="up_proj")(x))
+            inner = ACTIVATIONS[config.activation](up)
         return dense(config.model_dim, name="down_proj")(inner)
 
 
@@ -180,8 +183,8 @@ class Block(nn.Module):
         attention, mlp = Attention(self.config, name="self_attn"), Mlp(self.config, name="mlp")
         mixed, kept = attention(norm("input_layernorm")(x), view)
         if self.config.sandwich_norms:
-            x = x + norm("post_attention_layernorm")(mixed)
+            x = keep(x + norm("post_attention_layernorm")(mixed))
             inner = mlp(norm("pre_feedforward_layernorm")(x))
             return x + norm("post_feedforward_layernorm")(inner), kept
-        x = x + mixed
+        x = keep(x + mixed)
         return x + mlp(norm("post_attention_layernorm")(x)), kept

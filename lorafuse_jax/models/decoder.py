@@ -7,6 +7,7 @@ adapters: whoever wants to change what a projection does passes a ``LayerHook``.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from lorafuse_jax.models.block import Block, View, layer_norm, rms_norm
+from lorafuse_jax.models.block import KEPT, Block, View, layer_norm, rms_norm
 from lorafuse_jax.models.cache import KeyValues, LayerPast, Past
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.rope import rotation
@@ -145,11 +146,17 @@ class _Run(NamedTuple):
         return _final_norm(config, params, x), kept
 
     def _block(self, weights, per_layer, x, view) -> Any:
-        run = lambda: Block(self.config).apply({"params": weights}, x, view)  # noqa: E731
-        if self.hook is None:
-            return run()
-        with nn.intercept_methods(self.hook.interceptor(per_layer)):
-            return run()
+        def run(weights, per_layer, x, view):
+            layer = partial(Block(self.config).apply, {"params": weights}, x, view)
+            if self.hook is None:
+                return layer()
+            with nn.intercept_methods(self.hook.interceptor(per_layer)):
+                return layer()
+
+        if not self.keep:
+            policy = jax.checkpoint_policies.save_only_these_names(KEPT)
+            run = jax.checkpoint(run, prevent_cse=False, policy=policy)
+        return run(weights, per_layer, x, view)
 
 
 def _defaults(tokens, positions, segments) -> tuple[Array, Array]:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from lorafuse_jax.adapted import batch_log_probs
-from lorafuse_jax.data.batches import Loader, full_batches
+from lorafuse_jax.data.batches import full_batches
+from lorafuse_jax.data.loader import Loader
 from lorafuse_jax.lora import adaptable_modules, init_adapter, match_rules
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.training.loop import FitPlan, Heldout

@@ -1,11 +1,9 @@
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorafuse_jax.data.batches import BatchShape, Loader, full_batches, order_for_epoch, pack
+from lorafuse_jax.data.batches import BatchShape, full_batches, pack
 from lorafuse_jax.data.encode import Encoded
-from lorafuse_jax.types import UserError
 
 lengths = st.tuples(st.integers(1, 20), st.integers(1, 12))
 
@@ -78,56 +76,6 @@ def test_full_batches_cover_all_examples_in_one_shape():
     assert sorted(targets) == sorted(t for e in examples for t in e.completion)
 
 
-def test_loader_gives_each_seed_its_own_order_and_all_examples_once_an_epoch():
-    examples = encoded([(4 + n % 5, 2) for n in range(12)], seed=2)
-    loader = Loader(examples, order_seeds=(11, 42, 42), examples_per_step=4, num_steps=6)
-    for seed in (11, 42):
-        epochs = [
-            [n for s in steps for n in loader.chosen(seed, s)] for steps in ((0, 1, 2), (3, 4, 5))
-        ]
-        assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
-        assert epochs[0] != epochs[1]
-    assert loader.chosen(11, 0) != loader.chosen(42, 0)
-    for step in range(6):
-        batch = loader.batch(step)
-        assert batch.tokens.shape == (3, 1, loader.shape.rows, loader.shape.length)
-        np.testing.assert_array_equal(batch.tokens[1], batch.tokens[2])
-        own = [examples[n] for n in loader.chosen(11, step)]
-        check_whole(type(batch)(*(leaf[0, 0] for leaf in batch)), own)
-        assert loader.tokens(step) == int((batch.segments > 0).sum())
-
-
-def test_loader_is_a_function_of_the_step():
-    examples = encoded([(4 + n % 5, 2) for n in range(12)], seed=2)
-    make = lambda: Loader(examples, order_seeds=(1, 2), examples_per_step=5, num_steps=4)  # noqa: E731
-    forward = [make().batch(step) for step in range(4)]
-    late = make().batch(3)
-    for mine, other in zip(forward[3], late, strict=True):
-        np.testing.assert_array_equal(mine, other)
-
-
-def test_order_depends_on_seed_and_epoch_alone():
-    assert order_for_epoch(5, 1, 30).tolist() == order_for_epoch(5, 1, 30).tolist()
-    assert order_for_epoch(5, 1, 30).tolist() != order_for_epoch(5, 2, 30).tolist()
-    assert order_for_epoch(5, 1, 30).tolist() != order_for_epoch(6, 1, 30).tolist()
-
-
 def test_pack_pads_losses_with_weight_zero():
     batch = pack(encoded([(3, 2)], seed=0), BatchShape(1, 8, 5))
     assert batch.loss_weight.tolist() == [1, 1, 0, 0, 0]
-
-
-def test_loader_deals_a_step_out_to_micro_batches_in_order():
-    examples = encoded([(4 + n % 5, 2) for n in range(12)], seed=2)
-    loader = Loader(examples, order_seeds=(1, 2), examples_per_step=6, num_steps=2, micro_batches=3)
-    batch = loader.batch(1)
-    assert batch.tokens.shape[:2] == (2, 3)
-    for micro in range(3):
-        own = [examples[n] for n in loader.chosen(2, 1)[2 * micro : 2 * micro + 2]]
-        check_whole(type(batch)(*(leaf[1, micro] for leaf in batch)), own)
-
-
-def test_loader_cannot_deal_out_unevenly():
-    examples = encoded([(4, 2)] * 8, seed=0)
-    with pytest.raises(UserError, match="3 equal micro-batches"):
-        Loader(examples, order_seeds=(1,), examples_per_step=8, num_steps=1, micro_batches=3)

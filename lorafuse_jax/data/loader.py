@@ -1,0 +1,163 @@
+"""The batches of all seeds, step by step, in few shapes that are known beforehand."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+
+from lorafuse_jax.data.batches import Batch, BatchShape, assign_rows, pack, stack
+from lorafuse_jax.data.encode import Encoded
+from lorafuse_jax.data.order import order_for_epoch
+from lorafuse_jax.types import UserError
+
+ROW_MULTIPLE = 8
+ROW_CANDIDATES = 48
+SAMPLED_STEPS = 64
+"""The row length is chosen by so many steps; what fits is then looked up for all."""
+
+MOST_SHAPES = 3
+WORTH_A_SHAPE = 0.03
+"""A further shape is a further compilation: it must save this share of the work."""
+
+ATTENTION_SHARE = 1 / 512
+"""Measured on CPU: attention doubles the cost of a token at about this row length, inverted."""
+
+
+class Loader:
+    """Each seed's examples in its own endless order, packed.
+
+    A step takes the next ``examples_per_step`` examples of each seed (epochs run on into each
+    other) and depends on its number alone. Orders follow from the seeds and packing from the
+    lengths, so all shapes are found beforehand: one row length, and one to three numbers of rows,
+    of which a step takes the smallest that holds every seed's examples. Each is compiled once.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Encoded],
+        *,
+        order_seeds: Sequence[int],
+        examples_per_step: int,
+        num_steps: int,
+        micro_batches: int = 1,
+    ) -> None:
+        """Plan all steps.
+
+        Args:
+            examples: the training set.
+            order_seeds: one integer a member; equal ones see the same order.
+            examples_per_step: of each member.
+            num_steps: how many steps will be asked for.
+            micro_batches: A, how many batches a step's examples are dealt out to; their gradients
+                are added before the optimiser moves.
+
+        Raises:
+            UserError: the examples of a step cannot be dealt out equally.
+        """
+        if examples_per_step % micro_batches:
+            raise UserError(
+                f"{examples_per_step} examples a step cannot be dealt out to {micro_batches} equal "
+                "micro-batches; choose a divisor"
+            )
+        self._examples = examples
+        self._order_seeds = tuple(order_seeds)
+        self._per_step = examples_per_step
+        self._micro_batches = micro_batches
+        lengths = np.array([example.length for example in examples])
+        strata = min(examples_per_step, len(examples))
+        self._order = lru_cache(2 * len(self._order_seeds))(
+            lambda seed, epoch: order_for_epoch(seed, epoch, lengths, strata)
+        )
+        self.shapes, self._shape_of = self._plan(num_steps)
+
+    @property
+    def shape(self) -> BatchShape:
+        """The largest of the shapes."""
+        return self.shapes[-1]
+
+    def chosen(self, seed: int, step: int) -> list[int]:
+        """Numbers of the examples that a seed sees in a step."""
+        count = len(self._examples)
+        places = range(step * self._per_step, (step + 1) * self._per_step)
+        return [int(self._order(seed, place // count)[place % count]) for place in places]
+
+    def batch(self, step: int) -> Batch:
+        """The step's batch, leaves [S, A, ...]."""
+        shape = self.shapes[self._shape_of[step]]
+        return stack(
+            [
+                stack([pack(group, shape) for group in self._dealt(seed, step)])
+                for seed in self._order_seeds
+            ]
+        )
+
+    def tokens(self, step: int) -> int:
+        """Real tokens of the step over all members."""
+        return sum(
+            self._examples[number].length
+            for seed in self._order_seeds
+            for number in self.chosen(seed, step)
+        )
+
+    def _dealt(self, seed: int, step: int) -> list[list[Encoded]]:
+        """What each micro-batch of a step holds: every A-th example, so that lengths are mixed."""
+        some = [self._examples[number] for number in self.chosen(seed, step)]
+        return [some[first :: self._micro_batches] for first in range(self._micro_batches)]
+
+    def _groups(self, step: int) -> Iterator[list[Encoded]]:
+        for seed in dict.fromkeys(self._order_seeds):
+            yield from self._dealt(seed, step)
+
+    def _plan(self, num_steps: int) -> tuple[list[BatchShape], list[int]]:
+        """The shapes, smallest first, and which of them each step takes."""
+        lengths, losses = [], np.zeros(num_steps, int)
+        for step in range(num_steps):
+            groups = list(self._groups(step))
+            lengths.append([[example.length for example in group] for group in groups])
+            losses[step] = max(sum(len(one.completion) for one in group) for group in groups)
+        row_length = _best_row_length(lengths)
+        needed = np.array([_rows_needed(groups, row_length) for groups in lengths])
+        row_counts = _row_counts(needed)
+        shape_of = np.searchsorted(row_counts, needed)
+        # A larger shape must hold what a smaller one holds, or it would not be larger.
+        most = [losses[shape_of <= kind].max() for kind in range(len(row_counts))]
+        shapes = [BatchShape(r, row_length, int(m)) for r, m in zip(row_counts, most, strict=True)]
+        return shapes, shape_of.tolist()
+
+
+def _rows_needed(groups: Sequence[Sequence[int]], row_length: int) -> int:
+    return max(len(assign_rows(lengths, row_length)) for lengths in groups)
+
+
+def _best_row_length(steps: Sequence[Sequence[Sequence[int]]]) -> int:
+    """The row length with the least estimated work over a sample of the steps."""
+    longest = -(-max(max(map(max, groups)) for groups in steps) // ROW_MULTIPLE) * ROW_MULTIPLE
+    stride = max(1, 3 * longest // ROW_MULTIPLE // ROW_CANDIDATES) * ROW_MULTIPLE
+    sample = steps[:: -(-len(steps) // SAMPLED_STEPS)]
+
+    def work(row_length: int) -> float:
+        rows = np.array([_rows_needed(groups, row_length) for groups in sample])
+        return _work(rows, _row_counts(rows)) * row_length * (1 + ATTENTION_SHARE * row_length)
+
+    return min(range(longest, 4 * longest, stride), key=work)
+
+
+def _row_counts(needed: np.ndarray) -> list[int]:
+    """One to three numbers of rows, ascending, that serve all steps with little waste."""
+    *smaller, largest = np.unique(needed).tolist()
+    best = [largest]
+    for more in range(1, MOST_SHAPES):
+        choices = [[*some, largest] for some in combinations(smaller, more)]
+        if not choices:
+            break
+        choice = min(choices, key=lambda counts: _work(needed, counts))
+        if _work(needed, choice) < (1 - WORTH_A_SHAPE) * _work(needed, best):
+            best = choice
+    return best
+
+
+def _work(needed: np.ndarray, row_counts: list[int]) -> int:
+    """Rows computed over all steps."""
+    counts = np.array(row_counts)
+    return int(counts[np.searchsorted(counts, needed)].sum())
