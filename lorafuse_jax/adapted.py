@@ -12,7 +12,7 @@ from lorafuse_jax.gram import gram_hook
 from lorafuse_jax.lora import LoraRule, adapter_hook, check_fits, scaled
 from lorafuse_jax.models.cache import KeyValues, Past
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.decoder import extend, hidden_states
+from lorafuse_jax.models.decoder import Remat, extend, hidden_states
 from lorafuse_jax.models.head import output_logits, token_log_probs
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.names import for_files, for_model
@@ -54,6 +54,7 @@ def batch_log_probs(
     *,
     rules: Sequence[LoraRule],
     dropout_key: Key[Array, ""] | None = None,
+    remat: Remat = "projections",
 ) -> Float[Array, " M"]:
     """Log-probability of each loss token of a packed batch, under an adapter in training.
 
@@ -64,6 +65,7 @@ def batch_log_probs(
         batch: ``tokens``, ``positions``, ``segments`` [B, T]; ``loss_index``, ``loss_target`` [M].
         rules: scale and dropout; none for an adapter that has its scale in it, or is dense.
         dropout_key: None for no dropout.
+        remat: what a backward pass computes again.
     """
     if rules:
         adapter = scaled(adapter, rules)
@@ -75,6 +77,7 @@ def batch_log_probs(
         positions=batch.positions,
         segments=batch.segments,
         hook=hook,
+        remat=remat,
     )
     chosen = hidden.reshape(-1, hidden.shape[-1])[batch.loss_index]
     return token_log_probs(config, params, chosen, batch.loss_target)

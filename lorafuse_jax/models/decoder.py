@@ -8,7 +8,7 @@ adapters: whoever wants to change what a projection does passes a ``LayerHook``.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,19 @@ from lorafuse_jax.models.cache import KeyValues, LayerPast, Past
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.rope import rotation
 from lorafuse_jax.types import Params
+
+Remat = Literal["nothing", "projections", "layers"]
+"""What a backward pass computes again.
+
+``projections``: what lies between the products: norms, activations, rotations, attention weights.
+On CPU that is as fast as storing it (the store is written and read back), with a third less memory.
+``layers``: all of a layer but its input: least memory, a forward pass more. ``nothing``: nothing.
+"""
+
+POLICIES = {
+    "projections": jax.checkpoint_policies.save_only_these_names(KEPT),
+    "layers": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class LayerHook(NamedTuple):
@@ -66,7 +79,7 @@ def hidden_states(
     positions: Int[Array, "B T"] | None = None,
     segments: Int[Array, "B T"] | None = None,
     hook: LayerHook | None = None,
-    unroll: int = 1,
+    remat: Remat = "projections",
 ) -> Float[Array, "B T D"]:
     """The final, normed hidden states of whole sequences.
 
@@ -78,10 +91,10 @@ def hidden_states(
         segments: which example each token belongs to, 0 for padding: a token sees the earlier
             tokens of its own segment alone, so several examples may share a row. By default one.
         hook: a change to the projections.
-        unroll: layers per iteration of the scan.
+        remat: what a backward pass finds stored, and what it computes again.
     """
     positions, segments = _defaults(tokens, positions, segments)
-    run = _Run(config, params, hook, unroll, keep=False)
+    run = _Run(config, params, hook, remat, keep=False)
     return run(tokens, positions, segments, None)[0]
 
 
@@ -110,7 +123,7 @@ def extend(
         hook: a change to the projections.
     """
     positions, segments = _defaults(tokens, positions, segments)
-    run = _Run(config, params, hook, 1, keep=True)
+    run = _Run(config, params, hook, "nothing", keep=True)
     hidden, kept = run(tokens, positions, segments, past)
     return hidden, KeyValues(*kept)
 
@@ -119,7 +132,7 @@ class _Run(NamedTuple):
     config: DecoderConfig
     params: Params
     hook: LayerHook | None
-    unroll: int
+    remat: Remat
     keep: bool
 
     def __call__(self, tokens, positions, segments, past) -> tuple[Array, Any]:
@@ -142,7 +155,7 @@ class _Run(NamedTuple):
 
         x = _embed(config, params, tokens, positions)
         scanned = (params["layers"], self.hook and self.hook.per_layer, slides, indices)
-        x, kept = jax.lax.scan(layer, x, scanned, unroll=self.unroll)
+        x, kept = jax.lax.scan(layer, x, scanned)
         return _final_norm(config, params, x), kept
 
     def _block(self, weights, per_layer, x, view) -> Any:
@@ -153,9 +166,8 @@ class _Run(NamedTuple):
             with nn.intercept_methods(self.hook.interceptor(per_layer)):
                 return layer()
 
-        if not self.keep:
-            policy = jax.checkpoint_policies.save_only_these_names(KEPT)
-            run = jax.checkpoint(run, prevent_cse=False, policy=policy)
+        if self.remat != "nothing":
+            run = jax.checkpoint(run, prevent_cse=False, policy=POLICIES[self.remat])
         return run(weights, per_layer, x, view)
 
 
