@@ -88,14 +88,18 @@ def load_model(path: str | Path, *, dtype: Any = None, quantization: str | None 
 
 
 def _open_folder(folder: Path):
-    described = _read_json(folder / "config.json")
+    file = folder / "config.json"
+    described = _read_json(file)
     family = FAMILIES.get(str(described.get("model_type")))
     if family is None:
         raise UserError(
-            f"{folder / 'config.json'}: model_type {described.get('model_type')!r} is not "
+            f"{file}: model_type {described.get('model_type')!r} is not "
             f"supported; supported are {', '.join(sorted(FAMILIES))}"
         )
-    config = family.config_from_hf(described)
+    try:
+        config = family.config_from_hf(described)
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{file} is damaged: a value is not of its kind ({error})") from error
     tokenizer = load_tokenizer(folder)
     generation = folder / "generation_config.json"
     more = _read_json(generation).get("eos_token_id") if generation.exists() else None

@@ -8,7 +8,6 @@ from typing import Any
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.families import standard
 from lorafuse_jax.models.weights import WeightRule
-from lorafuse_jax.types import UserError
 
 MODEL_TYPE = "gpt2"
 SIZES = ("vocab_size", "n_embd", "n_layer", "n_head")
@@ -72,9 +71,7 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
     standard.check_keys(config, HANDLED, REQUIRED, IGNORED)
-    for key in SIZES:
-        if config.get(key) is None:
-            raise UserError(f"config.json lacks {key!r}, which every gpt2 has")
+    standard.check_sizes(config, needed=SIZES, optional=("n_inner", "n_positions"))
     width, heads = config["n_embd"], config["n_head"]
     decoder = DecoderConfig(
         vocab_size=config["vocab_size"],

@@ -19,7 +19,7 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
     standard.check_keys(config, HANDLED, REQUIRED)
-    sizes = standard.sizes(config, max_position_embeddings=32768)
+    sizes = standard.sizes(config, num_key_value_heads=32, max_position_embeddings=32768)
     decoder = DecoderConfig(
         **sizes,
         rope=standard.rope(config),

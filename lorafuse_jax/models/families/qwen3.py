@@ -17,7 +17,9 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
     standard.check_keys(config, HANDLED, qwen2.REQUIRED)
-    sizes = standard.sizes(config, head_dim=128, max_position_embeddings=32768)
+    sizes = standard.sizes(
+        config, num_key_value_heads=32, head_dim=128, max_position_embeddings=32768
+    )
     bias = bool(config.get("attention_bias"))
     decoder = DecoderConfig(
         **sizes,

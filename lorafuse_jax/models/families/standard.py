@@ -122,6 +122,20 @@ def check_keys(
         )
 
 
+def check_sizes(
+    config: Mapping[str, Any], needed: Iterable[str], optional: Iterable[str] = ()
+) -> None:
+    """Raise UserError for a size that is missing, or is no positive whole number."""
+    needed = tuple(needed)
+    for key in (*needed, *optional):
+        value = config.get(key)
+        if value is None and key in needed:
+            family = config.get("model_type", "model")
+            raise UserError(f"config.json lacks {key!r}, which every {family} has")
+        if value is not None and (type(value) is not int or value < 1):
+            raise UserError(f"config.json: {key} = {value!r} is no positive whole number")
+
+
 def sizes(config: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """The fields of a ``DecoderConfig`` that all families but GPT-2 write alike.
 
@@ -130,14 +144,15 @@ def sizes(config: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
         defaults: what the family's configuration takes for keys that are absent.
 
     Raises:
-        UserError: a size is missing.
+        UserError: a size is missing, or no size.
     """
     get = lambda key: config[key] if config.get(key) is not None else defaults.get(key)  # noqa: E731
     needed = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-    for key in (*needed, "num_attention_heads"):
-        if config.get(key) is None:
-            family = config.get("model_type", "model")
-            raise UserError(f"config.json lacks {key!r}, which every {family} has")
+    check_sizes(
+        config,
+        needed=(*needed, "num_attention_heads"),
+        optional=("num_key_value_heads", "head_dim", "max_position_embeddings"),
+    )
     heads = config["num_attention_heads"]
     return {
         "vocab_size": config["vocab_size"],
