@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lorafuse_jax import memory
 from lorafuse_jax.adapted import extend_rows
 from lorafuse_jax.bank import make_bank
-from lorafuse_jax.generation import memory
 from lorafuse_jax.generation import serve as serving
 from lorafuse_jax.generation.request import Engine, Request, samples
 from lorafuse_jax.generation.serve import serve

@@ -15,7 +15,7 @@ SIZES = {
     "num_hidden_layers": 3,
     "num_attention_heads": 32,
 }
-"""No more than a config.json must have; so many heads that all defaults of key heads divide them."""
+"""No more than a config.json must have; every default number of key heads divides the heads."""
 
 GPT2_SIZES = {"vocab_size": 61, "n_embd": 24, "n_head": 4, "n_layer": 3}
 ROTARY = sorted(FAMILIES.keys() - {"gpt2"})

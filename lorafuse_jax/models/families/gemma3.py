@@ -7,7 +7,7 @@ these have rotary positions of their own.
 from typing import Any
 
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.families import gemma2, standard
+from lorafuse_jax.models.families import gemma2, keys, standard
 from lorafuse_jax.models.families.standard import WEIGHTS as WEIGHTS
 from lorafuse_jax.types import UserError
 
@@ -26,7 +26,7 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
     Raises:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
-    standard.check_keys(config, HANDLED, REQUIRED)
+    keys.check_keys(config, HANDLED, REQUIRED)
     fields = gemma2.gemma_fields(config, context_length=131072)
     pattern = next((config[key] for key in PATTERN_KEYS if config.get(key)), 6)
     default = [(layer + 1) % pattern != 0 for layer in range(fields["num_layers"])]

@@ -6,7 +6,7 @@ Its tensors have names of their own, and its linear layers are stored [I, O] as 
 from typing import Any
 
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.families import standard
+from lorafuse_jax.models.families import keys, standard
 from lorafuse_jax.models.weights import WeightRule
 
 MODEL_TYPE = "gpt2"
@@ -20,11 +20,11 @@ HANDLED = {
     "layer_norm_epsilon",
     "tie_word_embeddings",
 }
-REQUIRED = standard.REQUIRED | {
+REQUIRED = keys.REQUIRED | {
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
 }
-IGNORED = standard.IGNORED | {
+IGNORED = keys.IGNORED | {
     "n_ctx",
     "resid_pdrop",
     "embd_pdrop",
@@ -70,8 +70,8 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
     Raises:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
-    standard.check_keys(config, HANDLED, REQUIRED, IGNORED)
-    standard.check_sizes(config, needed=SIZES, optional=("n_inner", "n_positions"))
+    keys.check_keys(config, HANDLED, REQUIRED, IGNORED)
+    keys.check_sizes(config, needed=SIZES, optional=("n_inner", "n_positions"))
     width, heads = config["n_embd"], config["n_head"]
     decoder = DecoderConfig(
         vocab_size=config["vocab_size"],
