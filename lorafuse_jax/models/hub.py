@@ -146,7 +146,7 @@ def _open_gguf(path: Path):
         described = gguf_file.hf_config(file)
         family = FAMILIES[described["model_type"]]
         config = gguf_file.with_rope_factors(file, family.config_from_hf(described))
-    tokenizer = gguf_tokenizer(path, file.metadata)
+        tokenizer = gguf_tokenizer(path, file.metadata)
     stops = stop_tokens(tokenizer, file.metadata.get("tokenizer.ggml.eot_token_id"))
     return family, config, gguf_file.stored_tensors(file), tokenizer, stops
 
