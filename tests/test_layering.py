@@ -9,15 +9,16 @@ PACKAGE = Path(__file__).parent.parent / "lorafuse_jax"
 BASE = {"types"}
 ALLOWED = {
     "types": set(),
+    "memory": BASE,
     "adapter_spectral": BASE,
     "adapter": BASE | {"adapter_spectral"},
     "fusion": BASE | {"adapter", "adapter_spectral"},
     "formats": BASE | {"adapter"},
-    "models": BASE,
+    "models": BASE | {"memory"},
     "data": BASE,
     "assets": BASE | {"models"},
     "training": BASE,
-    "generation": BASE,
+    "generation": BASE | {"memory"},
     "evaluation": BASE,
     "report": BASE | {"evaluation"},
     "run_folder": BASE,

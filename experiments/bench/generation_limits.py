@@ -13,6 +13,7 @@ from lorafuse_jax.assets import fetch
 from lorafuse_jax.bank import make_bank
 from lorafuse_jax.generation import lanes as programs
 from lorafuse_jax.generation.request import Engine
+from lorafuse_jax.generation.ring import Prefix
 from lorafuse_jax.generation.sampling import Choice
 from lorafuse_jax.lora import LoraRule, init_adapter
 from lorafuse_jax.models.decoder import init_params
@@ -71,12 +72,13 @@ def compile_seconds(depth: int) -> float:
         like = jax.ShapeDtypeStruct(
             (depth, 1, config.num_kv_heads, 1, config.head_dim), jnp.float32
         )
-        lanes = programs.idle(like, 16, 192, 2)
+        lanes = programs.idle(like, 16, 192)
         packed = jnp.zeros((ADAPTERS, 256), jnp.int32)
         scored = jnp.zeros(64, jnp.int32)
         reading = programs.Reading(packed, packed, packed, scored, scored)
-        prefix = jnp.zeros((depth, ADAPTERS, config.num_kv_heads, 32, config.head_dim))
-        return params, make_bank([adapter] * ADAPTERS), lanes, reading, (prefix, prefix)
+        keys = jnp.zeros((depth, ADAPTERS, config.num_kv_heads, 32, config.head_dim))
+        prefix = Prefix(keys, keys, jnp.zeros((), jnp.int32))
+        return params, make_bank([adapter] * ADAPTERS), lanes, reading, prefix
 
     params, bank, lanes, reading, prefix = jax.eval_shape(shapes)
     began = time.perf_counter()

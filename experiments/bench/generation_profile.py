@@ -50,7 +50,7 @@ def make_work(model, rows: int):
         jnp.float32,
     )
     count = ADAPTERS * rows
-    lanes = programs.idle(like, count, SLOTS, 2)
+    lanes = programs.idle(like, count, SLOTS)
     filled = jnp.tile(jnp.arange(SLOTS) - SLOTS // 2, (count, 1))
     lanes = lanes._replace(
         left=jnp.full(count, 10**6),

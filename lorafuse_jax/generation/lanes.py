@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lorafuse_jax.generation import ring as rings
 from lorafuse_jax.generation.request import Engine
-from lorafuse_jax.generation.ring import Ring, Source
-from lorafuse_jax.generation.sampling import Choice, Sampling, choose
+from lorafuse_jax.generation.ring import Prefix, Ring, Source
+from lorafuse_jax.generation.sampling import Choice, Sampling, choose, key_data
 from lorafuse_jax.types import Params
 
 STEPS = 8
@@ -60,39 +60,46 @@ class Read(NamedTuple):
 
     hidden: Float[Array, "B T D"]
     kept: tuple[Array, Array]
+
+
+class Scores(NamedTuple):
+    """Of the tokens of references: log-probabilities in nats, and whether each is the likeliest."""
+
     log_probs: Float[Array, " M"]
     best: Bool[Array, " M"]
 
 
 @partial(jax.jit, static_argnums=0)
 def read_prefix(
-    engine: Engine, params: Params, bank: Any, tokens: Int[Array, "S P"]
-) -> tuple[Array, Array]:
-    """Keys and values [L, S, K, P, H] of what all prompts begin with."""
-    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    _, (keys, values) = engine.extend(params, bank, tokens, positions, None, None)
-    return keys, values
+    engine: Engine, params: Params, bank: Any, tokens: Int[Array, "S P"], length: Int[Array, ""]
+) -> Prefix:
+    """Read what all prompts begin with; what pads it to P comes after it."""
+    places = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    real = places < length
+    positions, segments = jnp.where(real, places, 0), real.astype(jnp.int32)
+    _, (keys, values) = engine.extend(params, bank, tokens, positions, segments, None)
+    return Prefix(keys, values, length)
 
 
 @partial(jax.jit, static_argnums=0)
 def read(
-    engine: Engine, params: Params, bank: Any, prefix: tuple[Array, Array], reading: Reading
-) -> Read:
+    engine: Engine, params: Params, bank: Any, prefix: Prefix, reading: Reading
+) -> tuple[Read, Scores]:
     """Read prompts, or what follows their prefix, and score references."""
-    past = None
-    shared = prefix[0].shape[3]
-    if shared:
-        places = jnp.broadcast_to(jnp.arange(shared), (reading.tokens.shape[0], shared))
-        past = (*prefix, places)
-    hidden, (keys, values) = engine.extend(
-        params, bank, reading.tokens, reading.positions + shared, reading.segments, past
+    past, slots = None, prefix.keys.shape[3]
+    if slots:
+        places = jnp.arange(slots)
+        places = jnp.where(places < prefix.length, places, -1)
+        past = (*prefix[:2], jnp.broadcast_to(places, (reading.tokens.shape[0], slots)))
+    hidden, kept = engine.extend(
+        params, bank, reading.tokens, reading.positions + prefix.length, reading.segments, past
     )
     flat = hidden.reshape(-1, hidden.shape[-1])
     if reading.scored.shape[0]:
-        log_probs, best = engine.score(params, flat[reading.scored], reading.targets)
+        scores = Scores(*engine.score(params, flat[reading.scored], reading.targets))
     else:
-        log_probs, best = jnp.zeros(0), jnp.zeros(0, bool)
-    return Read(hidden, (keys, values), log_probs, best)
+        scores = Scores(jnp.zeros(0), jnp.zeros(0, bool))
+    return Read(hidden, tuple(kept)), scores
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
@@ -102,7 +109,7 @@ def start(
     params: Params,
     lanes: Lanes,
     read: Read,
-    prefix: tuple[Array, Array],
+    prefix: Prefix,
     source: Source,
     sampling: Sampling,
     left: Int[Array, " N"],
@@ -117,10 +124,11 @@ def start(
         read: what ``source`` speaks of.
         prefix: what came before it.
         source: where the prompts are, and which lane each gets.
-        sampling: of the new rows.
+        sampling: of the new rows; its keys are seeds yet [N].
         left: how many tokens each may have.
     """
     ring = rings.insert(lanes.ring, read.kept, prefix, source)
+    sampling = sampling._replace(key=key_data(sampling.key))
     hidden = read.hidden[source.row, source.end - 1]
     token = choose(engine.logits(params, hidden), sampling, jnp.zeros_like(left), choice)
     at = jnp.where(source.lane < 0, lanes.left.shape[0], source.lane)
@@ -170,6 +178,12 @@ def go_on(
     return lanes, chosen
 
 
+@jax.jit
+def released(lanes: Lanes, row: Int[Array, ""]) -> Lanes:
+    """With one row that generates no more."""
+    return lanes._replace(left=lanes.left.at[row].set(0))
+
+
 @partial(jax.jit, static_argnums=1)
 def resized(lanes: Lanes, slots: int) -> Lanes:
     """With a ring of another size."""
@@ -183,12 +197,12 @@ def narrowed(lanes: Lanes, rows: Int[Array, " M"]) -> Lanes:
     return Lanes(ring, *jax.tree.map(lambda x: x[rows], lanes[1:]))
 
 
-def idle(like: jax.ShapeDtypeStruct, rows: int, slots: int, key_words: int) -> Lanes:
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def idle(like: jax.ShapeDtypeStruct, rows: int, slots: int) -> Lanes:
     """Lanes in which nothing is generated yet, for keys like these [L, B, K, T, H]."""
     nothing = lambda: jnp.zeros(rows, jnp.int32)  # noqa: E731
-    sampling = Sampling(
-        jnp.zeros((rows, key_words), jnp.uint32), jnp.zeros(rows), jnp.ones(rows), jnp.zeros(rows)
-    )
+    keys = key_data(jnp.zeros(rows, jnp.uint32))
+    sampling = Sampling(keys, jnp.zeros(rows), jnp.ones(rows), jnp.zeros(rows))
     ring = rings.empty(like, rows, slots)
     return Lanes(ring, nothing(), nothing(), nothing(), nothing(), sampling)
 

@@ -1,31 +1,14 @@
 """What decoding will need, before it starts."""
 
 import math
-import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from lorafuse_jax import memory
 from lorafuse_jax.generation.request import Engine
 from lorafuse_jax.types import Params, UserError
-
-RESERVE = 0.05
-"""Share of the memory that is left to everything else."""
-
-
-def available_bytes() -> int | None:
-    """Memory that the default device has left; None where that is not known."""
-    device = jax.local_devices()[0]
-    if device.platform == "cpu":
-        try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _page_cache()
-        except (ValueError, OSError):
-            return None
-    stats = device.memory_stats() or {}
-    if "bytes_limit" not in stats:
-        return None
-    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
 
 
 def shapes(
@@ -63,22 +46,12 @@ def foresee(
 
 def check_fits(needed: int, rows: int) -> None:
     """Raise UserError if more memory is needed than there is."""
-    have = available_bytes()
-    if have is None or needed <= (1 - RESERVE) * have:
+    have = memory.usable_bytes()
+    if have is None or needed <= have:
         return
-    fewer = max(1, math.floor(rows * (1 - RESERVE) * have / needed))
+    fewer = max(1, math.floor(rows * have / needed))
     raise UserError(
         f"decoding {rows} rows at once needs about {needed / 2**30:.1f} GiB beside the model, and "
-        f"{have / 2**30:.1f} GiB are free; ask for at most {fewer} rows, fewer new tokens, or "
+        f"{have / 2**30:.1f} GiB may be taken; ask for at most {fewer} rows, fewer new tokens, or "
         "shorter prompts"
     )
-
-
-def _page_cache() -> int:
-    """Files in memory that the system gives up when it is asked to (Linux)."""
-    try:
-        with open("/proc/meminfo") as lines:
-            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    except OSError:
-        return 0
-    return max(0, sizes.get("MemAvailable", 0) - sizes.get("MemFree", 0))

@@ -52,6 +52,20 @@ def append(ring: Ring, keys: Array, values: Array, positions: Int[Array, " R"]) 
     )
 
 
+class Prefix(NamedTuple):
+    """What all prompts begin with, read once for each member.
+
+    Attributes:
+        keys: of every layer, in P slots; P is a bucket, or 0 where prompts share nothing.
+        values: of every layer.
+        length: how many of the slots hold a token; those after them mean nothing.
+    """
+
+    keys: Float[Array, "L S K P H"]
+    values: Float[Array, "L S K P H"]
+    length: Int[Array, ""]
+
+
 class Source(NamedTuple):
     """Where the prompt of a new row lies in what was read; N rows, some of them idle.
 
@@ -68,24 +82,21 @@ class Source(NamedTuple):
     length: Int[Array, " N"]
 
 
-def insert(
-    ring: Ring, read: tuple[Array, Array], prefix: tuple[Array, Array], source: Source
-) -> Ring:
+def insert(ring: Ring, read: tuple[Array, Array], prefix: Prefix, source: Source) -> Ring:
     """Lay prompts that were read into rows of the ring; what was in these is gone.
 
     Args:
         ring: with at least as many slots as the longest of these prompts has tokens.
         read: keys and values [L, B, K, T, H].
-        prefix: those of the P tokens that all prompts of a row begin with, [L, B, K, P, H], which
-            are not in ``read``; P may be 0.
+        prefix: what all prompts of a row begin with, which is not in ``read``.
         source: which parts of it, and where to.
     """
     slots = ring.positions.shape[1]
-    shared = prefix[0].shape[3]
+    shared = prefix.keys.shape[3]
     before = ((0, 0), (0, 0), (0, 0), (slots, 0), (0, 0))
     after = ((0, 0), (0, 0), (0, 0), (0, slots - shared), (0, 0))
     read_keys, read_values = (jnp.pad(x, before) for x in read)
-    prefix_keys, prefix_values = (jnp.pad(x, after) for x in prefix)
+    prefix_keys, prefix_values = (jnp.pad(x, after) for x in prefix[:2])
     layers, _, kv_heads, _, head_dim = read_keys.shape
     window = (layers, 1, kv_heads, slots, head_dim)
     # A window that ends with the prompt is in the ring's order but for its turn.
@@ -102,7 +113,7 @@ def insert(
             if shared:
                 first = jax.lax.dynamic_slice(common, (0, row, 0, 0, 0), window)
                 first = jnp.roll(first, slots - length, axis=3)
-                found = jnp.where((places < shared)[:, None], first, found)
+                found = jnp.where((places < prefix.length)[:, None], first, found)
             return turn(found, 3)
 
         def put(old: Array, new: Array, axis: int) -> Array:

@@ -16,6 +16,11 @@ class Sampling(NamedTuple):
     min_p: Float[Array, " R"]
 
 
+def key_data(seeds: UInt32[Array, " R"]) -> UInt32[Array, "R words"]:
+    """Of the key that each row's seed makes."""
+    return jax.random.key_data(jax.vmap(jax.random.key)(seeds))
+
+
 class Choice(NamedTuple):
     """What a program has to provide for; static, because a sort over V is not free.
 

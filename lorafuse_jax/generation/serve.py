@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,13 +21,14 @@ from lorafuse_jax.generation.lanes import (
     narrowed,
     read,
     read_prefix,
+    released,
     resized,
     start,
 )
 from lorafuse_jax.generation.memory import check_fits, foresee, shapes
-from lorafuse_jax.generation.packing import Row, bucket, pack, shared_prefix
+from lorafuse_jax.generation.packing import LEAST_PREFIX, Row, bucket, pack, shared_prefix
 from lorafuse_jax.generation.request import Answer, Engine, Request, check, check_ids
-from lorafuse_jax.generation.ring import Source
+from lorafuse_jax.generation.ring import Prefix, Source
 from lorafuse_jax.generation.sampling import Choice, Sampling
 from lorafuse_jax.types import Params
 
@@ -89,7 +89,7 @@ class _Session:
         self.waiting = [deque(_by_length(queue)) for queue in queues]
         requests = [request for queue in queues for request in queue]
         self.requests = requests
-        self.width = max(1, min(lanes, max(map(len, queues))))
+        self.width = max(1, min(lanes, bucket(max(map(len, queues)), 1)))
         self.rows: list[list[Row | None]] = [[None] * self.width for _ in queues]
         self.choice = Choice(
             sampled=any(request.temperature > 0 for request in requests),
@@ -98,7 +98,7 @@ class _Session:
         )
         self.lanes: Lanes | None = None
         self.prefix_tokens = shared_prefix(requests)
-        self.prefix: tuple[jax.Array, jax.Array] | None = None
+        self.prefix: Prefix | None = None
         self.like, self.vocab_size = shapes(engine, params, bank, self.members)
         for member, queue in enumerate(queues):
             for number, request in enumerate(queue):
@@ -139,8 +139,8 @@ class _Session:
             self.prefix = self._read_prefix()
         taken = [self._take(member) for member in range(self.members)]
         reading, parts = pack(taken, len(self.prefix_tokens))
-        done = read(self.engine, self.params, self.bank, self.prefix, reading)
-        log_probs, best = np.asarray(done.log_probs), np.asarray(done.best)
+        done, scores = read(self.engine, self.params, self.bank, self.prefix, reading)
+        log_probs, best = np.asarray(scores.log_probs), np.asarray(scores.best)
         new = []
         for member, rows in enumerate(taken):
             for row in rows:
@@ -155,13 +155,15 @@ class _Session:
         if new:
             yield from self._start(done, new)
 
-    def _read_prefix(self) -> tuple[jax.Array, jax.Array]:
+    def _read_prefix(self) -> Prefix:
+        length = jnp.asarray(np.int32(len(self.prefix_tokens)))
         if len(self.prefix_tokens) == 0:
             layers, rows, kv_heads, _, head_dim = self.like.shape
             nothing = jnp.zeros((layers, rows, kv_heads, 0, head_dim), self.like.dtype)
-            return nothing, nothing
-        tokens = jnp.asarray(np.tile(self.prefix_tokens, (self.members, 1)), jnp.int32)
-        return read_prefix(self.engine, self.params, self.bank, tokens)
+            return Prefix(nothing, nothing, length)
+        tokens = np.zeros((self.members, bucket(len(self.prefix_tokens), LEAST_PREFIX)), np.int32)
+        tokens[:, : len(self.prefix_tokens)] = self.prefix_tokens
+        return read_prefix(self.engine, self.params, self.bank, jnp.asarray(tokens), length)
 
     def _take(self, member: int) -> list[Row]:
         queue, free = self.waiting[member], self.rows[member].count(None)
@@ -186,7 +188,7 @@ class _Session:
         lane = np.full(count, -1, np.int32)
         row, end, length, left = (np.ones(count, np.int32) for _ in range(4))
         row[:] = 0
-        rates = np.zeros((count, 3), np.float32)
+        rates = np.zeros((3, count), np.float32)
         seeds = np.zeros(count, np.uint32)
         # An ensemble's logits are averaged member by member, so every member has as many rows.
         place = {m: m * (count // self.members) for m in range(self.members)}
@@ -198,7 +200,7 @@ class _Session:
             lane[at] = member * self.width + number
             row[at], end[at], length[at] = member, part.end, len(one.request.prompt)
             left[at] = one.request.max_new_tokens
-            rates[at] = one.request.temperature, one.request.top_p, one.request.min_p
+            rates[:, at] = one.request.temperature, one.request.top_p, one.request.min_p
             seeds[at] = one.request.seed % 2**32
         self.lanes, first = start(
             self.engine,
@@ -208,7 +210,7 @@ class _Session:
             done,
             self.prefix,
             Source(*map(jnp.asarray, (lane, row, end, length))),
-            Sampling(_key_data(seeds), *jnp.asarray(rates.T)),
+            Sampling(*map(jnp.asarray, (seeds, *rates))),
             jnp.asarray(left),
         )
         first = np.asarray(first)
@@ -240,7 +242,7 @@ class _Session:
         if cut and not full:
             assert self.lanes is not None
             at = member * self.width + lane
-            self.lanes = self.lanes._replace(left=self.lanes.left.at[at].set(0))
+            self.lanes = released(self.lanes, jnp.asarray(np.int32(at)))
         if stopped or full or cut:
             self.rows[member][lane] = None
             yield from self._answer(member, row)
@@ -254,8 +256,7 @@ class _Session:
         """A ring that holds the longest row for some steps more, and is not needlessly large."""
         slots = bucket(longest + STEPS)
         if self.lanes is None:
-            words = _key_data(np.zeros(1, np.uint32)).shape[1]
-            self.lanes = idle(self.like, self.members * self.width, slots, words)
+            self.lanes = idle(self.like, self.members * self.width, slots)
             return
         have = self.lanes.ring.positions.shape[1]
         others = [row.length for rows in self.rows for row in rows if row is not None]
@@ -287,7 +288,3 @@ def _by_length(queue: Sequence[Request]) -> list[tuple[int, Request]]:
     """Numbered, shortest first: neighbours are of similar length."""
     numbered = list(enumerate(queue))
     return sorted(numbered, key=lambda pair: pair[1].read_length)
-
-
-def _key_data(seeds: np.ndarray) -> jax.Array:
-    return jax.random.key_data(jax.vmap(jax.random.key)(jnp.asarray(seeds)))

@@ -33,6 +33,33 @@ LARGEST_GEMMA = {"gemma2": 46, "gemma3": 62}
 
 ROPE_FACTORS = "rope_freqs.weight"
 
+HANDLED = {
+    "embedding_length",
+    "feed_forward_length",
+    "block_count",
+    "context_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.layer_norm_epsilon",
+    "attention.layer_norm_rms_epsilon",
+    "rope.freq_base",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+}
+GEMMA_HANDLED = {"attention.sliding_window", "final_logit_softcapping"}
+HANDLED_BY = {
+    "gemma2": GEMMA_HANDLED | {"attn_logit_softcapping"},
+    "gemma3": GEMMA_HANDLED | {"attention.sliding_window_pattern", "rope.freq_base_swa"},
+}
+IGNORED = {
+    "vocab_size",  # the embedding says it
+    "tensor_data_layout",
+    "rope.scaling.original_context_length",  # matters to the kinds that are refused
+    "rope.scaling.finetuned",
+}
+"""Keys of an architecture (``llama.vocab_size``) that do not change what the model computes."""
+
 Change = Callable[[np.ndarray], np.ndarray]
 
 
@@ -63,6 +90,11 @@ def open_gguf(path: Path) -> GgufFile:
     except (ValueError, OSError, KeyError, IndexError) as error:
         raise UserError(f"{path} is no whole GGUF file ({error}); download it again") from None
     metadata = {name: field.contents() for name, field in reader.fields.items()}
+    if (parts := metadata.get("split.count", 1)) > 1:
+        raise UserError(
+            f"{path} is one of {parts} parts of a model; join them first "
+            f"(llama-gguf-split --merge {path.name} whole.gguf)"
+        )
     architecture = str(metadata.get("general.architecture"))
     if architecture not in ARCHITECTURES:
         raise UserError(
@@ -73,8 +105,13 @@ def open_gguf(path: Path) -> GgufFile:
 
 
 def hf_config(file: GgufFile) -> dict[str, Any]:
-    """What its config.json would say."""
+    """What its config.json would say.
+
+    Raises:
+        UserError: a key that is not known, or of a value that this decoder does not have.
+    """
     arch = file.architecture
+    _check_keys(file)
     get = lambda key, default=None: file.metadata.get(f"{arch}.{key}", default)  # noqa: E731
     common = {
         "model_type": ARCHITECTURES[arch],
@@ -117,8 +154,36 @@ def hf_config(file: GgufFile) -> dict[str, Any]:
         config["attn_logit_softcapping"] = get("attn_logit_softcapping", 50.0)
         config["final_logit_softcapping"] = get("final_logit_softcapping", 30.0)
     if arch == "gemma3":
+        config["final_logit_softcapping"] = get("final_logit_softcapping")
         config["rope_local_base_freq"] = get("rope.freq_base_swa", 10000.0)
+        config["sliding_window_pattern"] = get("attention.sliding_window_pattern", 6)
     return config
+
+
+def _check_keys(file: GgufFile) -> None:
+    """Raise UserError for a key of the architecture that would be overlooked."""
+    arch, metadata = file.architecture, file.metadata
+    keys = {name.removeprefix(f"{arch}."): name for name in metadata if name.startswith(f"{arch}.")}
+    get = lambda key: metadata.get(f"{arch}.{key}")  # noqa: E731
+    head_dim = get("attention.key_length") or get("embedding_length") // get("attention.head_count")
+    required = {
+        "rope.dimension_count": head_dim,
+        "attention.value_length": head_dim,
+        "attention.causal": True,
+        "expert_count": 0,
+        "expert_used_count": 0,
+    }
+    known = HANDLED | IGNORED | HANDLED_BY.get(arch, set())
+    for key, name in keys.items():
+        if key in required and metadata[name] != required[key]:
+            raise UserError(
+                f"{file.path}: {name} = {metadata[name]!r} is not supported, only {required[key]!r}"
+            )
+        if key not in required and key not in known:
+            raise UserError(
+                f"{file.path}: {name} = {metadata[name]!r} is not known here; it may change what "
+                "the model computes, so it is not loaded"
+            )
 
 
 def with_rope_factors(file: GgufFile, config: DecoderConfig) -> DecoderConfig:
@@ -134,7 +199,7 @@ def stored_tensors(file: GgufFile) -> Iterator[StoredTensor]:
     """Every tensor under Hugging Face's name and in its layout.
 
     Raises:
-        UserError: a tensor that has no place.
+        UserError: a tensor that has no place, or of a kind that the gguf package does not read.
     """
     names = _hf_names(file)
     for name, tensor in file.tensors.items():
@@ -142,6 +207,7 @@ def stored_tensors(file: GgufFile) -> Iterator[StoredTensor]:
             continue
         if name not in names:
             raise UserError(f"{file.path} holds a tensor that has no place here: {name}")
+        _check_kind(file, tensor)
         shape = tuple(int(size) for size in reversed(tensor.shape))
         change = _change(file, name)
         if file.architecture == "gpt2" and len(shape) == 2 and name.startswith("blk."):
@@ -192,6 +258,17 @@ def _values(tensor: gguf.ReaderTensor, rows: slice = EVERYTHING) -> np.ndarray:
     data = tensor.data[rows]
     values = gguf.quants.dequantize(data, tensor.tensor_type).astype(np.float32)
     return values.reshape([len(data), *(int(size) for size in reversed(tensor.shape[:-1]))])
+
+
+def _check_kind(file: GgufFile, tensor: gguf.ReaderTensor) -> None:
+    """Raise UserError if the tensor cannot be dequantised (tried on its first row)."""
+    try:
+        _values(tensor, slice(0, 1))
+    except NotImplementedError:
+        raise UserError(
+            f"{file.path}: {tensor.name} is stored as {tensor.tensor_type.name}, which the gguf "
+            "package cannot read"
+        ) from None
 
 
 def _rope_scaling(file: GgufFile, get: Callable[..., Any]) -> Mapping[str, Any] | None:

@@ -1,6 +1,8 @@
 """A model by folder or hub name: configuration, parameters, tokenizer."""
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +25,8 @@ from lorafuse_jax.types import Params, UserError
 PIECE = 1 << 16
 PIECES = 1 << 10
 """A weight file is sampled in this many pieces of 64 KiB at most: read in full up to 64 MiB."""
+
+WEIGHT_TYPES = ("float32", "bfloat16", "float16")
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 NOT_HUB_FILES = ["*/*", "consolidated*"]
@@ -53,28 +57,34 @@ class Model:
     family: ModuleType = field(repr=False)
 
 
-def load_model(path: str | Path, *, dtype: Any = None, quantization: str | None = None) -> Model:
+def load_model(
+    path: str | Path,
+    *,
+    dtype: Any = None,
+    quantization: str | None = None,
+    shardings: Mapping[str, Any] | None = None,
+) -> Model:
     """Load a Hugging Face folder, a GGUF file, or a hub name (``"HuggingFaceTB/SmolLM2-135M"``).
 
     Args:
         path: a folder with config.json, safetensors and tokenizer; a file that ends in ``.gguf``;
             or a hub name.
-        dtype: of the weights; by default float32 on CPU and bfloat16 elsewhere.
+        dtype: of the weights: float32, bfloat16 or float16; by default float32 on CPU and bfloat16
+            elsewhere.
         quantization: keep the kernels of the layers in 8 bits (``int8``, a scale a channel) or in 4
             (``nf4``, as QLoRA); embeddings, norms and head stay as they are.
+        shardings: where a parameter goes, by path; see ``weights.load_params``.
 
     Raises:
-        UserError: something is missing, damaged, or not supported; nothing is skipped.
+        UserError: something is missing, damaged, or not supported, or does not fit into memory;
+            nothing is skipped.
     """
     chosen = next((known for known in QUANTIZATIONS if known == quantization), None)
     if quantization is not None and chosen is None:
         raise UserError(
             f"quantization {quantization!r} is not known; {', '.join(QUANTIZATIONS)} are"
         )
-    if dtype is None:
-        dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    elif not jnp.issubdtype(dtype, jnp.floating):
-        raise UserError(f"weights cannot be {jnp.dtype(dtype).name}; float32 and bfloat16 serve")
+    dtype = weight_type(dtype)
     path = Path(path)
     if path.suffix == ".gguf" and path.is_file():
         family, config, stored, tokenizer, stops = _open_gguf(path)
@@ -83,19 +93,46 @@ def load_model(path: str | Path, *, dtype: Any = None, quantization: str | None 
             path = _download(str(path))
         family, config, stored, tokenizer, stops = _open_folder(path)
     check_vocabulary(tokenizer, config.vocab_size, path)
-    params = load_params(stored, config, family.WEIGHTS, dtype, quantization=chosen, where=path)
+    params = load_params(
+        stored,
+        config,
+        family.WEIGHTS,
+        dtype,
+        quantization=chosen,
+        shardings=shardings,
+        where=path,
+    )
     return Model(config, params, tokenizer, path, fingerprint(path), stops, family)
 
 
+def weight_type(wanted: Any) -> Any:
+    """A type for weights; by default float32 on CPU and bfloat16 elsewhere.
+
+    Raises:
+        UserError: weights cannot be of this type.
+    """
+    if wanted is None:
+        return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    try:
+        found = jnp.dtype(wanted)
+    except TypeError:
+        found = None
+    if found is None or found.name not in WEIGHT_TYPES:
+        raise UserError(f"weights cannot be {wanted}; {', '.join(WEIGHT_TYPES)} serve")
+    return found
+
+
 def _open_folder(folder: Path):
-    described = _read_json(folder / "config.json")
+    file = folder / "config.json"
+    described = _read_json(file)
     family = FAMILIES.get(str(described.get("model_type")))
     if family is None:
         raise UserError(
-            f"{folder / 'config.json'}: model_type {described.get('model_type')!r} is not "
+            f"{file}: model_type {described.get('model_type')!r} is not "
             f"supported; supported are {', '.join(sorted(FAMILIES))}"
         )
-    config = family.config_from_hf(described)
+    with _blamed_on(file):
+        config = family.config_from_hf(described)
     tokenizer = load_tokenizer(folder)
     generation = folder / "generation_config.json"
     more = _read_json(generation).get("eos_token_id") if generation.exists() else None
@@ -105,12 +142,25 @@ def _open_folder(folder: Path):
 
 def _open_gguf(path: Path):
     file = gguf_file.open_gguf(path)
-    described = gguf_file.hf_config(file)
-    family = FAMILIES[described["model_type"]]
-    config = gguf_file.with_rope_factors(file, family.config_from_hf(described))
-    tokenizer = gguf_tokenizer(path, file.metadata)
+    with _blamed_on(path):
+        described = gguf_file.hf_config(file)
+        family = FAMILIES[described["model_type"]]
+        config = gguf_file.with_rope_factors(file, family.config_from_hf(described))
+        tokenizer = gguf_tokenizer(path, file.metadata)
     stops = stop_tokens(tokenizer, file.metadata.get("tokenizer.ggml.eot_token_id"))
     return family, config, gguf_file.stored_tensors(file), tokenizer, stops
+
+
+@contextmanager
+def _blamed_on(file: Path) -> Iterator[None]:
+    """What a value of another kind than expected does to the code that reads it, as a UserError."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"{file} is damaged: a value is missing or not of its kind "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def stop_tokens(tokenizer: Any, more: int | list[int] | None) -> tuple[int, ...]:

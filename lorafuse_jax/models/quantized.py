@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int8, UInt8
 
+from lorafuse_jax.types import UserError
+
 Quantization = Literal["int8", "nf4"]
 QUANTIZATIONS: tuple[Quantization, ...] = ("int8", "nf4")
 
@@ -110,13 +112,13 @@ def empty_kernel(shape: tuple[int, ...], quantization: Quantization) -> Int8Kern
     """Of the right shapes [L, ...], to be filled layer by layer.
 
     Raises:
-        ValueError: the number of input features is odd, which NF4's bytes cannot hold.
+        UserError: the number of input features is odd, which NF4's bytes cannot hold.
     """
     layers, fan_in, fan_out = shape
     if quantization == "int8":
         return Int8Kernel(jnp.zeros(shape, jnp.int8), jnp.zeros((layers, 1, fan_out)))
     if fan_in % 2:
-        raise ValueError(f"NF4 stores pairs of input features; {fan_in} is odd")
+        raise UserError(f"nf4 stores pairs of input features, and a kernel has {fan_in}; take int8")
     blocks = fan_in // _block(fan_in)
     return Nf4Kernel(
         jnp.zeros((layers, fan_in // 2, fan_out), jnp.uint8),

@@ -80,5 +80,5 @@ def _smollm(metadata: dict[str, Any]) -> PreTrainedTokenizerFast:
         pad_token=name("padding_token_id"),
         clean_up_tokenization_spaces=False,
     )
-    fast.chat_template = metadata["tokenizer.chat_template"]
+    fast.chat_template = metadata.get("tokenizer.chat_template")
     return fast

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lorafuse_jax import memory
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.decoder import init_params
 from lorafuse_jax.models.quantized import Quantization, empty_kernel, quantize
@@ -87,12 +88,14 @@ def load_params(
         dtype: of the result.
         quantization: of the kernels in the layers; None keeps them as they are.
         shardings: ``jax.sharding`` of a parameter, by path (``layers/mlp/up_proj/kernel``); those
-            that are not named go to the default device.
+            that are not named go to the default device. All arrays of a quantised kernel get it,
+            so it may divide layers and output features, whose axes all of them have.
         where: what the checkpoint is called in messages.
 
     Raises:
-        UserError: a tensor that is missing, unknown or of the wrong shape. Every tensor is used
-            once and every parameter filled once.
+        UserError: a tensor that is missing, unknown or of the wrong shape (every tensor is used
+            once and every parameter filled once); a sharding that does not fit, or of no parameter;
+            or more memory is needed than there is. Nothing has been read then.
     """
     spec = parameter_shapes(config)
     stored = list(stored)
@@ -101,7 +104,9 @@ def load_params(
     if missing:
         raise UserError(f"{where} lacks {len(missing)} tensors, the first is {missing[0]}")
     _check_each(stored, expected, config)
-    filled = _Filled(spec, dtype, quantization, shardings or {})
+    plan = _plan(spec, dtype, quantization, shardings or {})
+    _check_fits(plan, where)
+    filled = _Filled(plan, dtype, quantization)
     head = None
     for tensor in stored:
         if tensor.name in expected:
@@ -169,22 +174,59 @@ def _check_each(
             )
 
 
+class _Planned(NamedTuple):
+    make: Callable[[], Any]
+    """Gives the parameter, all zero."""
+    sharding: Any
+
+    def bytes_of_a_device(self) -> int:
+        """That it will take; an error of jax's if it cannot be laid out as the sharding says."""
+        shape = self.sharding.shard_shape if self.sharding else lambda shape: shape
+        leaves = jax.tree.leaves(jax.eval_shape(self.make))
+        return sum(math.prod(shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _plan(spec, dtype, quantization, shardings: Mapping[str, Any]) -> dict[str, _Planned]:
+    if unknown := sorted(shardings.keys() - spec.keys()):
+        raise UserError(f"shardings name {unknown[0]!r}; the parameters are {', '.join(spec)}")
+    plan = {}
+    for path, shape in spec.items():
+        if _is_quantized(path, quantization):
+            make = partial(empty_kernel, shape, quantization)
+        else:
+            make = partial(jnp.zeros, shape, dtype)
+        plan[path] = _Planned(make, shardings.get(path))
+    return plan
+
+
+def _is_quantized(path: str, quantization: Quantization | None) -> bool:
+    return bool(quantization) and path.startswith("layers/") and path.endswith("/kernel")
+
+
+def _check_fits(plan: Mapping[str, _Planned], where: Path) -> None:
+    needed = 0
+    for path, planned in plan.items():
+        try:
+            needed += planned.bytes_of_a_device()
+        except (ValueError, IndexError) as error:
+            raise UserError(f"{path} cannot be laid out as its sharding says: {error}") from error
+    have = memory.usable_bytes()
+    if have is not None and needed > have:
+        raise UserError(
+            f"the weights of {where} take {needed / 2**30:.1f} GiB, and {have / 2**30:.1f} GiB may "
+            "be taken; load them in bfloat16, or quantised to int8 or nf4"
+        )
+
+
 class _Filled:
     """Parameters on the device, being filled in place."""
 
-    def __init__(self, spec, dtype, quantization, shardings):
+    def __init__(self, plan: Mapping[str, _Planned], dtype, quantization):
         self.dtype, self.quantization = dtype, quantization
-        self.arrays: dict[str, Any] = {}
-        for path, shape in spec.items():
-            if self._is_quantized(path):
-                make = partial(empty_kernel, shape, quantization)
-            else:
-                make = partial(jnp.zeros, shape, dtype)
-            sharding = shardings.get(path)
-            self.arrays[path] = jax.jit(make, out_shardings=sharding)() if sharding else make()
-
-    def _is_quantized(self, path: str) -> bool:
-        return bool(self.quantization) and path.startswith("layers/") and path.endswith("/kernel")
+        self.arrays: dict[str, Any] = {
+            path: jax.jit(make, out_shardings=sharding)() if sharding else make()
+            for path, (make, sharding) in plan.items()
+        }
 
     def put(self, place: _Place, tensor: StoredTensor) -> None:
         path = place.ours
@@ -193,7 +235,7 @@ class _Filled:
             return
         values = tensor.read(EVERYTHING)
         values = values.T if place.transpose else values
-        if self._is_quantized(path):
+        if _is_quantized(path, self.quantization):
             piece = quantize(jnp.asarray(values, jnp.float32), self.quantization)
         else:
             piece = np.asarray(values, self.dtype)

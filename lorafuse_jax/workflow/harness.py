@@ -61,6 +61,8 @@ def evaluate_with_harness(run: RunFolder, request: HarnessRequest) -> None:
         if task not in manager.all_tasks:
             raise UserError(f"lm-eval has no task {task!r}; lm-eval ls tasks lists them")
     model, members = load_evaluated(run)
+    if request.chat and not getattr(model.tokenizer, "chat_template", None):
+        raise UserError(f"{model.path}: its tokenizer has no chat template; leave --chat out")
     engine = make_engine(model)
     for task in request.tasks:
         file = run.path / "harness" / f"{check_name(task)}.json"

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lorafuse_jax import memory
 from lorafuse_jax.adapted import extend_rows
 from lorafuse_jax.bank import make_bank
-from lorafuse_jax.generation import memory
 from lorafuse_jax.generation import serve as serving
 from lorafuse_jax.generation.request import Engine, Request, samples
 from lorafuse_jax.generation.serve import serve
@@ -121,7 +121,7 @@ def test_what_all_prompts_begin_with_is_read_once(config, monkeypatch):
     real = serving.read
 
     def counted(engine, params, bank, prefix, reading):
-        seen.append((prefix[0].shape[3], int((reading.segments > 0).sum())))
+        seen.append((int(prefix.length), int((reading.segments > 0).sum())))
         return real(engine, params, bank, prefix, reading)
 
     monkeypatch.setattr(serving, "read", counted)
@@ -155,6 +155,77 @@ def test_answers_do_not_depend_on_the_batch(settings):
     for (member, number), one in together.items():
         other = reversed_order[member, len(asked) - 1 - number]
         assert one.tokens.tolist() == other.tokens.tolist()
+
+
+def compiled_by(work):
+    """Names of the programs that some work compiles."""
+    names = []
+
+    def listen(event, seconds, **about):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(about.get("fun_name"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        work()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    return names
+
+
+def given(lengths, seed, shared=0, **changes):
+    """Prompts of these lengths, with so many tokens in common, answered with four tokens."""
+    rng = np.random.default_rng(seed)
+    draw = lambda size: rng.integers(1, 97, size).astype(np.int32)  # noqa: E731
+    begin = draw(shared)
+    return [Request(np.concatenate([begin, draw(n)]), 4, draw(1), **changes) for n in lengths]
+
+
+def test_a_program_is_compiled_once_for_all_batches_of_its_bucket():
+    """Other prompts, other lengths, another number of them, other settings and adapters."""
+    adapters, own = members()[:3], engine()
+    others = [random_adapter(PARAMS, 7, rank=2), {}, random_dense(PARAMS, 8)]
+    banks = [make_bank(adapters), make_bank(others)]
+
+    def work(bank, asked):
+        return lambda: list(serve(own, PARAMS, bank, [asked] * 3, lanes=8))
+
+    sampled = {"temperature": 1.0, "min_p": 0.1}
+    first = compiled_by(work(banks[0], given([9, 12, 15, 17, 18], seed=1, shared=9, **sampled)))
+    assert {"jit(read_prefix)", "jit(read)", "jit(start)", "jit(go_on)"} <= set(first)
+    again = given([8, 11, 12, 14, 15, 16], seed=2, shared=12, temperature=0.5, min_p=0.2)
+    assert compiled_by(work(banks[1], again)) == []
+
+
+def test_lanes_of_rows_that_have_ended_are_given_up(monkeypatch):
+    """One long answer among short ones: the batch gets as narrow as what is left of it."""
+    widths = []
+    real = serving.go_on
+
+    def watched(engine, choice, params, bank, lanes):
+        widths.append((lanes.token.shape[0], int((lanes.left > 0).sum())))
+        return real(engine, choice, params, bank, lanes)
+
+    monkeypatch.setattr(serving, "go_on", watched)
+    asked = [one._replace(max_new_tokens=5) for one in given([9] * 8, seed=3)]
+    asked[2] = asked[2]._replace(max_new_tokens=40)
+    answers = ask(members()[:2], [asked] * 2, lanes=8)
+    assert widths[0] == (16, 16)
+    assert [width for width, _ in widths[1:]] == [2] * (len(widths) - 1)
+    assert 4 <= len(widths) <= 6
+    for (member, number), one in answers.items():
+        assert one.tokens.tolist() == slow_greedy([members()[member]], asked[number])
+
+
+def test_a_lane_that_is_free_takes_the_next_prompt(monkeypatch):
+    """Two lanes and six answers of eight steps: the steps of three batches, not of six."""
+    steps = []
+    real = serving.go_on
+    count = lambda *args: steps.append(1) or real(*args)  # noqa: E731
+    monkeypatch.setattr(serving, "go_on", count)
+    asked = [one._replace(max_new_tokens=9) for one in given([9] * 6, seed=4)]
+    ask([{}], [asked], lanes=2)
+    assert len(steps) == 3
 
 
 def test_samples_of_one_prompt_differ_and_come_again():

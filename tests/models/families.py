@@ -45,7 +45,7 @@ ROPES = st.sampled_from([DEFAULT_ROPE, LINEAR_ROPE, LLAMA3_ROPE])
 FLAGS = st.booleans()
 WINDOWS = st.sampled_from([3, 9, 64])
 CAPS = st.sampled_from([None, 2.0, 30.0])
-GELUS = st.sampled_from(["gelu_pytorch_tanh", "gelu", "silu"])
+ACTIVATIONS = st.sampled_from(["silu", "gelu", "gelu_pytorch_tanh", "relu"])
 LAYER_TYPES = st.none() | st.lists(
     st.sampled_from(["full_attention", "sliding_attention"]), min_size=LAYERS, max_size=LAYERS
 )
@@ -83,7 +83,7 @@ def _gemma(rope):
     return {
         "rope_parameters": rope,
         "attention_bias": FLAGS,
-        "hidden_activation": GELUS,
+        "hidden_activation": ACTIVATIONS,
         "query_pre_attn_scalar": st.sampled_from([1, 24]),
         "sliding_window": WINDOWS,
         "layer_types": LAYER_TYPES,
@@ -98,15 +98,26 @@ FEATURES = {
             "rope_parameters": ROPES,
             "attention_bias": FLAGS,
             "mlp_bias": FLAGS,
-            "hidden_act": st.sampled_from(["silu", "relu"]),
+            "hidden_act": ACTIVATIONS,
         }
     ),
     "mistral": st.fixed_dictionaries(
-        {"rope_parameters": ROPES, "sliding_window": st.none() | WINDOWS}
+        {
+            "rope_parameters": ROPES,
+            "sliding_window": st.none() | WINDOWS,
+            "hidden_act": ACTIVATIONS,
+        }
     ),
-    "qwen2": st.fixed_dictionaries({"rope_parameters": ROPES, "windows": upper_windows()}),
+    "qwen2": st.fixed_dictionaries(
+        {"rope_parameters": ROPES, "windows": upper_windows(), "hidden_act": ACTIVATIONS}
+    ),
     "qwen3": st.fixed_dictionaries(
-        {"rope_parameters": ROPES, "attention_bias": FLAGS, "windows": upper_windows()}
+        {
+            "rope_parameters": ROPES,
+            "attention_bias": FLAGS,
+            "windows": upper_windows(),
+            "hidden_act": ACTIVATIONS,
+        }
     ),
     "gemma2": st.fixed_dictionaries(_gemma(ROPES)),
     "gemma3_text": st.fixed_dictionaries(
@@ -121,7 +132,8 @@ FEATURES = {
             "n_layer": st.just(LAYERS),
             "n_positions": st.just(64),
             "n_inner": st.none() | st.just(40),
-            "activation_function": st.sampled_from(["gelu_new", "relu"]),
+            "activation_function": ACTIVATIONS | st.just("gelu_new"),
+            "tie_word_embeddings": FLAGS,
             "layer_norm_epsilon": st.sampled_from([1e-6, 1e-2]),
         }
     ),

@@ -10,14 +10,14 @@ from lorafuse_jax.adapted import forward
 from lorafuse_jax.models import gguf_file, hub
 from lorafuse_jax.models.hub import load_model
 from lorafuse_jax.types import UserError
-from tests.models.families import LLAMA3_ROPE, PLAIN, TYPICAL, VOCAB, torch_model
+from tests.models.families import LINEAR_ROPE, LLAMA3_ROPE, PLAIN, TYPICAL, VOCAB, torch_model
 
 ARCHITECTURES = {hf: arch for arch, hf in gguf_file.ARCHITECTURES.items()}
 WIDE = {"hidden_size": 32, "intermediate_size": 64, "head_dim": 8}
 """Quantised rows come in blocks of 32."""
 
 
-def write_gguf(path, family, model, kind=gguf.GGMLQuantizationType.F32):
+def write_gguf(path, family, model, kind=gguf.GGMLQuantizationType.F32, more=lambda writer: None):
     """The conventions of llama.cpp's converter, written out once more."""
     arch, config = ARCHITECTURES[family], model.config
     writer = gguf.GGUFWriter(path, arch)
@@ -56,14 +56,25 @@ def write_gguf(path, family, model, kind=gguf.GGMLQuantizationType.F32):
                 halves = array.reshape(count, 2, array.shape[0] // count // 2, *array.shape[1:])
                 array = halves.swapaxes(1, 2).reshape(array.shape)
         stored = kind if array.ndim == 2 else gguf.GGMLQuantizationType.F32
-        data = gguf.quants.quantize(np.ascontiguousarray(array, np.float32), stored)
+        data = stored_bytes(np.ascontiguousarray(array, np.float32), stored)
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
         writer.add_tensor(theirs, data, raw_dtype=stored)
+    more(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def stored_bytes(array, kind):
+    """Quantised; or, where the package can only read a kind, small random bytes of this shape."""
+    try:
+        return gguf.quants.quantize(array, kind)
+    except NotImplementedError:
+        shape = gguf.quant_shape_to_byte_shape(array.shape, kind)
+        # Bytes below 0x30 make no half-precision scale that is not finite.
+        return np.random.default_rng(0).integers(0, 0x30, shape, np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -123,23 +134,96 @@ def test_quantised_tensors_are_those_that_the_gguf_package_dequantises(tmp_path,
     check("llama", write_gguf(tmp_path / "m.gguf", "llama", model, kind), model, 3e-5)
 
 
+@pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "IQ2_XXS"])
+def test_kinds_that_are_only_read_come_as_the_gguf_package_dequantises_them(tmp_path, kind):
+    kind = gguf.GGMLQuantizationType[kind]
+    wide = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64, "num_hidden_layers": 2}
+    model = torch_model("llama", 2, PLAIN | wide)
+    params = load_model(write_gguf(tmp_path / "m.gguf", "llama", model, kind)).params
+
+    def expected(*shape):
+        stored = stored_bytes(np.zeros(shape, np.float32), kind)
+        return gguf.quants.dequantize(stored, kind)
+
+    assert np.isfinite(expected(512, 256)).all() and np.ptp(expected(512, 256)) > 0
+    mlp = params["layers"]["mlp"]
+    for layer in range(2):
+        np.testing.assert_array_equal(mlp["up_proj"]["kernel"][layer], expected(512, 256).T)
+        np.testing.assert_array_equal(mlp["down_proj"]["kernel"][layer], expected(256, 512).T)
+    np.testing.assert_array_equal(params["embed_tokens"]["embedding"], expected(VOCAB, 256))
+
+
 def test_llama3_rope_factors_are_read_from_their_tensor(tmp_path):
     model = torch_model("llama", 3, PLAIN | {"rope_parameters": LLAMA3_ROPE})
     plain = torch_model("llama", 3, PLAIN | {"rope_parameters": {"rope_type": "default"}})
     scaled = model.model.rotary_emb.inv_freq.numpy()
     base = 1 / 500000.0 ** (np.arange(0, 6, 2) / 6)
     path = tmp_path / "m.gguf"
-    original = gguf.GGUFWriter.write_header_to_file
 
-    def with_factors(writer, *args):
+    def factors(writer):
         writer.add_rope_freq_base(500000.0)
         writer.add_tensor("rope_freqs.weight", (base / scaled).astype(np.float32))
-        original(writer, *args)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gguf.GGUFWriter, "write_header_to_file", with_factors)
-        write_gguf(path, "llama", plain)
+    write_gguf(path, "llama", plain, more=factors)
     check("llama", path, model, 3e-5)
+
+
+def test_linear_rope_scaling_and_gemma3s_windows_are_read(tmp_path):
+    linear = PLAIN | {"rope_parameters": LINEAR_ROPE}
+    scaled = torch_model("llama", 4, linear)
+
+    def scaling(writer):
+        writer.add_rope_freq_base(LINEAR_ROPE["rope_theta"])
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(LINEAR_ROPE["factor"])
+
+    path = write_gguf(tmp_path / "linear.gguf", "llama", scaled, more=scaling)
+    check("llama", path, scaled, 3e-5)
+    windows = {"sliding_window": 5, "sliding_window_pattern": 2, "query_pre_attn_scalar": 6}
+    gemma = torch_model("gemma3_text", 4, PLAIN | windows | {"final_logit_softcapping": 3.0})
+
+    def pattern(writer):
+        writer.add_sliding_window_pattern(2)
+        writer.add_final_logit_softcapping(3.0)
+
+    path = write_gguf(tmp_path / "gemma.gguf", "gemma3_text", gemma, more=pattern)
+    check("gemma3_text", path, gemma, 5e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (lambda w: w.add_rope_dimension_count(4), "rope.dimension_count = 4 is not .* only 6"),
+        (lambda w: w.add_value_length(8), "attention.value_length = 8 is not supported, only 6"),
+        (lambda w: w.add_causal_attention(False), "attention.causal = False is not supported"),
+        (lambda w: w.add_expert_count(8), "llama.expert_count = 8 is not supported, only 0"),
+        (lambda w: w.add_sliding_window(5), "llama.attention.sliding_window = 5 is not known"),
+        (lambda w: w.add_logit_scale(0.5), "llama.logit_scale = 0.5 is not known here"),
+        (
+            lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN),
+            "rope scaling 'yarn' is not supported, only linear",
+        ),
+        (lambda w: w.add_uint16("split.count", 3), "m.gguf is one of 3 parts of a model; join"),
+        (lambda w: w.add_block_count(0), "num_hidden_layers = 0 is no positive whole number"),
+        (
+            lambda w: w.add_string("llama.embedding_length", "wide"),
+            "m.gguf is damaged: a value is missing or",
+        ),
+    ],
+)
+def test_keys_that_would_be_overlooked_are_refused(tmp_path, more, message):
+    model = torch_model("llama", 1, TYPICAL["llama"])
+    path = write_gguf(tmp_path / "m.gguf", "llama", model, more=more)
+    with pytest.raises(UserError, match=message):
+        load_model(path)
+
+
+def test_a_kind_that_the_gguf_package_cannot_read_is_named(tmp_path):
+    kind = gguf.GGMLQuantizationType.Q8_K
+    wide = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64, "num_hidden_layers": 1}
+    path = write_gguf(tmp_path / "m.gguf", "llama", torch_model("llama", 2, PLAIN | wide), kind)
+    with pytest.raises(UserError, match=r"token_embd.weight is stored as Q8_K, which the gguf"):
+        load_model(path)
 
 
 def test_foreign_and_damaged_files_are_refused(tmp_path):

@@ -17,6 +17,7 @@ from lorafuse_jax.models.quantized import (
     NF4,
     QUANTIZATIONS,
     dequantize,
+    empty_kernel,
     is_kernel,
     quantize,
     quantize_params,
@@ -156,6 +157,8 @@ def test_a_folder_is_quantised_while_it_loads(tmp_path):
 def test_quantisation_that_is_not_known_and_merging_into_it_are_refused(params, tmp_path):
     with pytest.raises(UserError, match="'fp4' is not known; int8, nf4 are"):
         load_model(tmp_path, quantization="fp4")
+    with pytest.raises(UserError, match="nf4 stores pairs of input features, and a kernel has 17"):
+        empty_kernel((2, 17, 4), "nf4")
     with pytest.raises(UserError, match="quantised"):
         merge_into(quantize_params(params, "nf4"), random_adapter(params))
 

@@ -162,6 +162,31 @@ def test_the_command_line_takes_tasks_of_the_harness(run, tasks, monkeypatch, ca
     assert "exact_match" in capsys.readouterr().out
 
 
+def test_chat_without_a_template_is_refused(run, tasks):
+    with pytest.raises(UserError, match="its tokenizer has no chat template; leave --chat out"):
+        evaluate_with_harness(run, HarnessRequest(tasks=("tiny_choice",), include=tasks, chat=True))
+
+
+def test_questions_are_put_into_the_tokenizers_chat_template(run, tasks, monkeypatch):
+    real = harness.load_evaluated
+
+    def with_template(run):
+        model, members = real(run)
+        model.tokenizer.chat_template = (
+            "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+            "{% if add_generation_prompt %}:{% endif %}"
+        )
+        return model, members
+
+    monkeypatch.setattr(harness, "load_evaluated", with_template)
+    text = (tasks / "tiny_choice.yaml").read_text().replace("tiny_choice", "tiny_chat")
+    (tasks / "tiny_chat.yaml").write_text(text)
+    request = HarnessRequest(tasks=("tiny_chat",), include=tasks, chat=True)
+    evaluate_with_harness(run, request)
+    asked = results_of(run, "tiny_chat")["base"]["samples"]["tiny_chat"][0]["arguments"]
+    assert all(context == "<1 + 2>:" for context, _ in asked)
+
+
 def test_unknown_task_and_missing_harness_are_clear(run, monkeypatch):
     with pytest.raises(UserError, match="lm-eval has no task 'arc_esy'"):
         evaluate_with_harness(run, HarnessRequest(tasks=("arc_esy",)))

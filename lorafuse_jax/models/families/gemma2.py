@@ -7,7 +7,7 @@ window; scores and logits are soft-capped; embeddings are multiplied by the squa
 from typing import Any
 
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.families import standard
+from lorafuse_jax.models.families import keys, standard
 from lorafuse_jax.models.families.standard import WEIGHTS as WEIGHTS
 
 MODEL_TYPE = "gemma2"
@@ -25,7 +25,7 @@ HANDLED = (
         "final_logit_softcapping",
     }
 )
-REQUIRED = standard.REQUIRED | {"use_bidirectional_attention": False}
+REQUIRED = keys.REQUIRED | {"use_bidirectional_attention": False}
 
 
 def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
@@ -34,7 +34,7 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
     Raises:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
-    standard.check_keys(config, HANDLED, REQUIRED)
+    keys.check_keys(config, HANDLED, REQUIRED)
     fields = gemma_fields(config, context_length=8192)
     every_other = [layer % 2 == 0 for layer in range(fields["num_layers"])]
     decoder = DecoderConfig(

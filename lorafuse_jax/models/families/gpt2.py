@@ -6,9 +6,8 @@ Its tensors have names of their own, and its linear layers are stored [I, O] as 
 from typing import Any
 
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.families import standard
+from lorafuse_jax.models.families import keys, standard
 from lorafuse_jax.models.weights import WeightRule
-from lorafuse_jax.types import UserError
 
 MODEL_TYPE = "gpt2"
 SIZES = ("vocab_size", "n_embd", "n_layer", "n_head")
@@ -21,11 +20,11 @@ HANDLED = {
     "layer_norm_epsilon",
     "tie_word_embeddings",
 }
-REQUIRED = standard.REQUIRED | {
+REQUIRED = keys.REQUIRED | {
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
 }
-IGNORED = standard.IGNORED | {
+IGNORED = keys.IGNORED | {
     "n_ctx",
     "resid_pdrop",
     "embd_pdrop",
@@ -71,10 +70,8 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
     Raises:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
-    standard.check_keys(config, HANDLED, REQUIRED, IGNORED)
-    for key in SIZES:
-        if config.get(key) is None:
-            raise UserError(f"config.json lacks {key!r}, which every gpt2 has")
+    keys.check_keys(config, HANDLED, REQUIRED, IGNORED)
+    keys.check_sizes(config, needed=SIZES, optional=("n_inner", "n_positions"))
     width, heads = config["n_embd"], config["n_head"]
     decoder = DecoderConfig(
         vocab_size=config["vocab_size"],

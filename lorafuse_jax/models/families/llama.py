@@ -8,7 +8,7 @@ SmolLM and SmolLM2 are of it.
 from typing import Any
 
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.families import standard
+from lorafuse_jax.models.families import keys, standard
 from lorafuse_jax.models.families.standard import WEIGHTS as WEIGHTS
 
 MODEL_TYPE = "llama"
@@ -21,7 +21,7 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
     Raises:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
-    standard.check_keys(config, HANDLED)
+    keys.check_keys(config, HANDLED)
     bias = bool(config.get("attention_bias"))
     decoder = DecoderConfig(
         **standard.sizes(config),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.families import standard
+from lorafuse_jax.models.families import keys, standard
 from lorafuse_jax.models.families.standard import WEIGHTS as WEIGHTS
 
 MODEL_TYPE = "mistral"
@@ -16,7 +16,7 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
     Raises:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
-    standard.check_keys(config, HANDLED)
+    keys.check_keys(config, HANDLED)
     # An absent window is 4096, the first release's; later ones say null, and mean none.
     window = config.get("sliding_window", 4096)
     sizes = standard.sizes(config, num_key_value_heads=8, max_position_embeddings=4096 * 32)

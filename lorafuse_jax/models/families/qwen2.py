@@ -3,13 +3,13 @@
 from typing import Any
 
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.families import standard
+from lorafuse_jax.models.families import keys, standard
 from lorafuse_jax.models.families.standard import WEIGHTS as WEIGHTS
 
 MODEL_TYPE = "qwen2"
 WINDOW_KEYS = {"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"}
 HANDLED = standard.SIZES | standard.ROPE_KEYS | WINDOW_KEYS | {"hidden_act"}
-REQUIRED = standard.REQUIRED | {"use_mrope": False}
+REQUIRED = keys.REQUIRED | {"use_mrope": False}
 
 
 def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
@@ -18,8 +18,8 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
     Raises:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
-    standard.check_keys(config, HANDLED, REQUIRED)
-    sizes = standard.sizes(config, max_position_embeddings=32768)
+    keys.check_keys(config, HANDLED, REQUIRED)
+    sizes = standard.sizes(config, num_key_value_heads=32, max_position_embeddings=32768)
     decoder = DecoderConfig(
         **sizes,
         rope=standard.rope(config),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lorafuse_jax.models.config import DecoderConfig
-from lorafuse_jax.models.families import qwen2, standard
+from lorafuse_jax.models.families import keys, qwen2, standard
 from lorafuse_jax.models.families.standard import WEIGHTS as WEIGHTS
 
 MODEL_TYPE = "qwen3"
@@ -16,8 +16,10 @@ def config_from_hf(config: dict[str, Any]) -> DecoderConfig:
     Raises:
         UserError: a key that is missing, not known, or of a value that this decoder does not have.
     """
-    standard.check_keys(config, HANDLED, qwen2.REQUIRED)
-    sizes = standard.sizes(config, head_dim=128, max_position_embeddings=32768)
+    keys.check_keys(config, HANDLED, qwen2.REQUIRED)
+    sizes = standard.sizes(
+        config, num_key_value_heads=32, head_dim=128, max_position_embeddings=32768
+    )
     bias = bool(config.get("attention_bias"))
     decoder = DecoderConfig(
         **sizes,

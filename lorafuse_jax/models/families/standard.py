@@ -1,4 +1,4 @@
-"""What most families share: names of keys and of tensors, and how rotary settings are read."""
+"""What most families share: sizes, rotary settings, windows, and names of tensors."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +11,7 @@ from lorafuse_jax.models.config import (
     Rope,
     Sliding,
 )
+from lorafuse_jax.models.families import keys
 from lorafuse_jax.models.weights import WeightRule
 from lorafuse_jax.types import UserError
 
@@ -30,52 +31,6 @@ SIZES = {
 """Keys that ``sizes`` reads."""
 
 ROPE_KEYS = {"rope_theta", "rope_scaling", "rope_parameters"}
-
-IGNORED = {
-    "architectures",
-    "attention_dropout",
-    "auto_map",
-    "bos_token_id",
-    "cache_implementation",
-    "eos_token_id",
-    "pad_token_id",
-    "dtype",
-    "torch_dtype",
-    "initializer_range",
-    "is_llama_config",
-    "transformers_version",
-    "transformers.js_config",
-    "use_cache",
-    "_name_or_path",
-    "name_or_path",
-    "return_dict",
-    "output_attentions",
-    "output_hidden_states",
-    "chunk_size_feed_forward",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "is_encoder_decoder",
-    "task_specific_params",
-    "_commit_hash",
-    "_attn_implementation",
-    "_flash_attn_2_enabled",
-    "attn_implementation",
-    "max_length",
-    "max_sequence_length",
-    "tokenizer_class",
-    "unsloth_fixed",
-    "unsloth_version",
-}
-"""Keys that do not change the logits of a forward pass in evaluation."""
-
-REQUIRED: dict[str, Any] = {
-    "pretraining_tp": 1,
-    "is_decoder": False,
-    "rope_interleaved": False,
-    "add_cross_attention": False,
-}
-"""Keys that change the function; only this value is supported (absent or null counts as it)."""
 
 ROPE_SETTINGS = {
     "default": (),
@@ -99,29 +54,6 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def check_keys(
-    config: Mapping[str, Any],
-    handled: Iterable[str],
-    required: Mapping[str, Any] = REQUIRED,
-    ignored: Iterable[str] = IGNORED,
-) -> None:
-    """Raise UserError for a key that is not known, or whose value is not supported."""
-    family = config.get("model_type", "model")
-    for key, value in required.items():
-        if config.get(key) not in (None, value):
-            raise UserError(
-                f"config.json: {key} = {config[key]!r} is not supported, only {value!r}"
-            )
-    known = {*handled, *ignored, *required}
-    unknown = sorted(k for k, value in config.items() if k not in known and value is not None)
-    if unknown:
-        listed = ", ".join(f"{key} = {config[key]!r}" for key in unknown)
-        raise UserError(
-            f"config.json has keys that a {family} does not have here: {listed}; they may change "
-            "what the model computes, so it is not loaded"
-        )
-
-
 def sizes(config: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """The fields of a ``DecoderConfig`` that all families but GPT-2 write alike.
 
@@ -130,14 +62,15 @@ def sizes(config: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
         defaults: what the family's configuration takes for keys that are absent.
 
     Raises:
-        UserError: a size is missing.
+        UserError: a size is missing, or no size.
     """
     get = lambda key: config[key] if config.get(key) is not None else defaults.get(key)  # noqa: E731
     needed = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-    for key in (*needed, "num_attention_heads"):
-        if config.get(key) is None:
-            family = config.get("model_type", "model")
-            raise UserError(f"config.json lacks {key!r}, which every {family} has")
+    keys.check_sizes(
+        config,
+        needed=(*needed, "num_attention_heads"),
+        optional=("num_key_value_heads", "head_dim", "max_position_embeddings"),
+    )
     heads = config["num_attention_heads"]
     return {
         "vocab_size": config["vocab_size"],

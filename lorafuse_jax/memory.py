@@ -1,0 +1,38 @@
+"""What memory there is, so that work that does not fit is refused before it starts."""
+
+import os
+
+import jax
+
+RESERVE = 0.05
+"""Share of the memory that is left to everything else."""
+
+
+def usable_bytes() -> int | None:
+    """What may be taken of the memory that the default device has left; None if it is not known."""
+    have = available_bytes()
+    return None if have is None else int((1 - RESERVE) * have)
+
+
+def available_bytes() -> int | None:
+    """Memory that the default device has left; None where that is not known."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _page_cache()
+        except (ValueError, OSError):
+            return None
+    stats = device.memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return None
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+
+
+def _page_cache() -> int:
+    """Files in memory that the system gives up when it is asked to (Linux)."""
+    try:
+        with open("/proc/meminfo") as lines:
+            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    except OSError:
+        return 0
+    return max(0, sizes.get("MemAvailable", 0) - sizes.get("MemFree", 0))
