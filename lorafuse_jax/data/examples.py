@@ -51,7 +51,9 @@ def load_task(path: Path) -> Task:
     if path.is_file():
         return _split_file(path)
     if not path.is_dir():
-        raise UserError(f"{path} is neither a JSONL or Parquet file, nor a folder, nor a known name")
+        raise UserError(
+            f"{path} is neither a JSONL or Parquet file, nor a folder, nor a known name"
+        )
     splits = {split: read_examples(file) for split, file in _split_files(path)}
     if not splits:
         raise UserError(
@@ -101,12 +103,12 @@ def _split_file(path: Path) -> Task:
     return Task(path.stem, None, splits, {"duplicates": len(examples) - len(seen)})
 
 
-def split_by_hash(text: str) -> str:
-    """The split that a text belongs to, from nothing but the text."""
+def split_by_hash(text: str, *, validation: int = VALIDATION_SHARE, test: int = TEST_SHARE) -> str:
+    """The split that a text belongs to, from nothing but the text; shares are in percent."""
     percent = int.from_bytes(sha256(text.encode()).digest()[:8]) % 100
-    if percent < TEST_SHARE:
+    if percent < test:
         return "test"
-    return "validation" if percent < TEST_SHARE + VALIDATION_SHARE else "train"
+    return "validation" if percent < test + validation else "train"
 
 
 def _check_disjoint(splits: dict[str, list[Example]]) -> None:

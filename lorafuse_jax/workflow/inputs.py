@@ -5,8 +5,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from lorafuse_jax.assets import ASSETS, fetch
-from lorafuse_jax.data.encode import TEMPLATES, Encoded, encode_split
-from lorafuse_jax.data.examples import Example, Task, load_task
+from lorafuse_jax.data.encode import Encoded, encode_split
+from lorafuse_jax.data.examples import Task, load_task
+from lorafuse_jax.data.rows import Example
+from lorafuse_jax.data.templates import TEMPLATES
 from lorafuse_jax.models.hub import Model, load_model
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.progress import console
@@ -106,7 +108,7 @@ def load_inputs(config) -> tuple[Model, EncodedTask]:
 def _check_ids(examples: list[Encoded], model: Model, data: str) -> None:
     size = model.config.vocab_size
     for one in examples:
-        highest = max(one.prompt.max(initial=0), one.completion.max(initial=0))
+        highest = one.tokens.max()
         if highest >= size:
             raise UserError(
                 f"{data}, example {one.id}: token id {highest} is beyond the model's {size} "

@@ -17,7 +17,7 @@ def encoded(sizes, seed):
     tokens = (rng.permutation(total) + 1).astype(np.int32)
     examples = []
     for number, (p, c) in enumerate(sizes):
-        examples.append(Encoded(str(number), tokens[:p], tokens[p : p + c]))
+        examples.append(Encoded.from_answer(str(number), tokens[:p], tokens[p : p + c]))
         tokens = tokens[p + c :]
     return examples
 

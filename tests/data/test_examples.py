@@ -3,8 +3,10 @@ import json
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from lorafuse_jax.data.encode import TEMPLATES, encode, encode_split
-from lorafuse_jax.data.examples import Example, load_task, normalize, read_examples, split_by_hash
+from lorafuse_jax.data.encode import encode, encode_split
+from lorafuse_jax.data.examples import load_task, normalize, read_examples, split_by_hash
+from lorafuse_jax.data.rows import Example
+from lorafuse_jax.data.templates import TEMPLATES
 from lorafuse_jax.types import UserError
 from tests.tiny import tiny_tokenizer
 
@@ -83,7 +85,7 @@ def example(prompt="What?", completion="That.", where="f:1"):
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_completion_ends_with_the_end_token_and_prompt_has_none(template):
     tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}!"
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
     one = encode(example(), tokenizer, template)
     assert one.completion[-1] == tokenizer.eos_token_id
     assert tokenizer.eos_token_id not in one.prompt

@@ -26,7 +26,7 @@ Adam divides small gradients by their own size, which lifts that to about 1e-6 i
 def examples(seed, count=6):
     rng = np.random.default_rng(seed)
     draw = lambda low, high: rng.integers(1, 97, rng.integers(low, high)).astype(np.int32)  # noqa: E731
-    return [Encoded(str(n), draw(3, 9), draw(2, 6)) for n in range(count)]
+    return [Encoded.from_answer(str(n), draw(3, 9), draw(2, 6)) for n in range(count)]
 
 
 def packed(some, shape):
