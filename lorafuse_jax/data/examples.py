@@ -33,9 +33,14 @@ class Task:
     left_out: dict[str, int] = field(default_factory=dict)
 
 
+def words_of(text: str) -> list[str]:
+    """The words of a text, without case and punctuation."""
+    return re.findall(r"[^\W_]+", text.lower())
+
+
 def normalize(text: str) -> str:
     """Text without case, punctuation and spacing: equal for what a reader would call the same."""
-    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+    return " ".join(words_of(text))
 
 
 def load_task(path: Path) -> Task:
@@ -51,9 +56,7 @@ def load_task(path: Path) -> Task:
     if path.is_file():
         return _split_file(path)
     if not path.is_dir():
-        raise UserError(
-            f"{path} is neither a JSONL or Parquet file, nor a folder, nor a known name"
-        )
+        raise UserError(f"{path} is neither a JSONL or Parquet file, nor a folder, nor known")
     splits = {split: read_examples(file) for split, file in _split_files(path)}
     if not splits:
         raise UserError(

@@ -1,7 +1,7 @@
 """Tokenised data kept on disk, under the hash of all that it depends on.
 
-A file is the sha256 of what follows, and a safetensors image. One that is not whole, or was changed,
-is as good as absent. Files are written beside their place and renamed.
+A file is the sha256 of what follows, and a safetensors image. One that is not whole, or was
+changed, is as good as absent. Files are written beside their place and renamed.
 """
 
 import hashlib
