@@ -4,6 +4,7 @@ A file is the sha256 of what follows, and a safetensors image. One that is not w
 changed, is as good as absent. Files are written beside their place and renamed.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -98,7 +99,8 @@ def store(folder: Path, key: str, tokens: Tokens) -> None:
         beside.replace(path)
     except OSError:
         # The cache only saves time: a full or read-only disk must not keep anyone from training.
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 def _path(folder: Path, key: str) -> Path:

@@ -11,7 +11,7 @@ from lorafuse_jax.data.encode import Encoded, encode_split
 from lorafuse_jax.data.examples import Task, load_task
 from lorafuse_jax.data.recipes import RECIPES, load_recipe
 from lorafuse_jax.data.rows import Example
-from lorafuse_jax.data.templates import TEMPLATES
+from lorafuse_jax.data.templates import CHAT, TEMPLATES
 from lorafuse_jax.models.hub import Model, load_model
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.progress import console
@@ -76,15 +76,12 @@ def template_of(task: Task, model: Model, wanted: str | None) -> str:
         UserError: there is none of that name, or the tokenizer has no chat template.
     """
     has_chat = getattr(model.tokenizer, "chat_template", None)
-    if wanted is not None:
-        if wanted not in TEMPLATES:
-            raise UserError(f"no template {wanted!r}; there are {', '.join(TEMPLATES)}")
-        if wanted == "chat" and not has_chat:
-            raise UserError(f"{model.path}: its tokenizer has no chat template; use another")
-        return wanted
-    if task.template is not None:
-        return task.template
-    return "chat" if has_chat else "qa"
+    chosen = wanted or task.template or (CHAT if has_chat else "qa")
+    if chosen not in TEMPLATES:
+        raise UserError(f"no template {chosen!r}; there are {', '.join(TEMPLATES)}")
+    if chosen == CHAT and not has_chat:
+        raise UserError(f"{model.path}: its tokenizer has no chat template; use another")
+    return chosen
 
 
 def load_inputs(config) -> tuple[Model, EncodedTask]:
