@@ -112,6 +112,32 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert order_for_epoch(5, 1, 30).tolist() != order_for_epoch(6, 1, 30).tolist()
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 5), min_size=4, max_size=4), min_size=1, max_size=8))
+def test_pack_gives_each_answer_of_a_chat_its_losses_at_its_weight(steps):
+    start, examples = 1, []
+    for number, widths in enumerate(steps):
+        edges = np.cumsum(widths).tolist()
+        tokens = np.arange(start, start + edges[-1], dtype=np.int32)
+        start += edges[-1]
+        spans, weight = [tuple(edges[:2]), tuple(edges[2:])], number % 3 / 2
+        examples.append(Encoded.from_spans(str(number), tokens, spans, weight))
+    (batch,) = full_batches(examples, row_length=23, rows=100)
+    weights = {t: w for e in examples for t, w in zip(e.tokens, e.loss_weight, strict=True) if w}
+    real = batch.loss_weight > 0
+    found = dict(zip(batch.loss_target[real], batch.loss_weight[real], strict=True))
+    assert found == weights and real.sum() == len(weights)
+    # Tokens are numbered, so that the one before a target in its example is one less.
+    before = batch.tokens.reshape(-1)[batch.loss_index[real]]
+    np.testing.assert_array_equal(before, batch.loss_target[real] - 1)
+
+
+def test_the_first_token_of_an_example_has_no_loss():
+    one = Encoded.from_answer("1", np.zeros(0, np.int32), np.arange(1, 4, dtype=np.int32))
+    assert one.loss_weight.tolist() == [0, 1, 1] and one.num_losses == 2
+    assert one.length == 3 and one.completion.tolist() == [1, 2, 3]
+
+
 def test_pack_pads_losses_with_weight_zero():
     batch = pack(encoded([(3, 2)], seed=0), BatchShape(1, 8, 5))
     assert batch.loss_weight.tolist() == [1, 1, 0, 0, 0]
