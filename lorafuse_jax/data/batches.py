@@ -16,9 +16,9 @@ class Batch(NamedTuple):
         tokens: ids; 0 where there is padding.
         segments: which example of its row a token belongs to, from 1; 0 is padding.
         positions: place in its example, from 0.
-        loss_index: flat index into [B * T] of each token whose successor is an answer token.
+        loss_index: flat index into [B * T] of each token whose successor has a loss.
         loss_target: that successor.
-        loss_weight: 1, or 0 for padding.
+        loss_weight: the weight of its example, 1 by default; 0 for padding.
         loss_example: which of the packed examples it belongs to.
     """
 
@@ -66,15 +66,15 @@ def pack(examples: Sequence[Encoded], shape: BatchShape) -> Batch:
         for segment, number in enumerate(numbers, start=1):
             example = examples[number]
             here = slice(start, start + example.length)
-            tokens[row, here] = np.concatenate([example.prompt, example.completion])
+            tokens[row, here] = example.tokens
             segments[row, here] = segment
             positions[row, here] = np.arange(example.length)
-            losses = slice(used, used + len(example.completion))
-            first = row * shape.length + start + len(example.prompt) - 1
-            index[losses] = first + np.arange(len(example.completion))
-            target[losses] = example.completion
+            (places,) = np.nonzero(example.loss_weight)
+            losses = slice(used, used + len(places))
+            index[losses] = row * shape.length + start + places - 1
+            target[losses] = example.tokens[places]
             owner[losses] = number
-            weight[losses] = 1
+            weight[losses] = example.loss_weight[places]
             start, used = here.stop, losses.stop
     return Batch(tokens, segments, positions, index, target, weight, owner)
 
@@ -86,7 +86,7 @@ def full_batches(examples: Sequence[Encoded], row_length: int, rows: int) -> lis
         [examples[number] for row in packed[start : start + rows] for number in row]
         for start in range(0, len(packed), rows)
     ]
-    losses = max(sum(len(example.completion) for example in group) for group in groups)
+    losses = max(1, *(sum(example.num_losses for example in group) for group in groups))
     return [pack(group, BatchShape(rows, row_length, losses)) for group in groups]
 
 

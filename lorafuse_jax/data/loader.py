@@ -115,7 +115,7 @@ class Loader:
         for step in range(num_steps):
             groups = list(self._groups(step))
             lengths.append([[example.length for example in group] for group in groups])
-            losses[step] = max(sum(len(one.completion) for one in group) for group in groups)
+            losses[step] = max(1, *(sum(one.num_losses for one in group) for group in groups))
         row_length = _best_row_length(lengths)
         needed = np.array([_rows_needed(groups, row_length) for groups in lengths])
         row_counts = _row_counts(needed)

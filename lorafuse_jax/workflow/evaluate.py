@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lorafuse_jax.bank import make_bank
 from lorafuse_jax.data.encode import Encoded, encode_split
-from lorafuse_jax.data.examples import Example
+from lorafuse_jax.data.rows import Example
 from lorafuse_jax.evaluation.answers import extract, is_correct
 from lorafuse_jax.evaluation.predictions import Kind, Prediction, append, done
 from lorafuse_jax.formats import load_adapter

@@ -33,8 +33,8 @@ class Recorder:
             console.print(frozen_note(seed, metrics.step))
         if metrics.heldout is not None:
             console.print(f"step {metrics.step} · held-out {_losses(metrics.heldout)}", end="")
-            fused = f" · {self._fused_name} of them {metrics.fused:.3f}"
-            console.print(fused if metrics.fused is not None else "")
+            fused = metrics.fused
+            console.print("" if fused is None else f" · {self._fused_name} of them {fused:.3f}")
         note = f"{speed['tokens_per_s']:.0f} tokens/s · {speed['peak_share']:.0%} of peak · loss "
         self._progress.advance(1, note + _losses(metrics.train_losses))
 

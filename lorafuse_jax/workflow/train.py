@@ -17,6 +17,7 @@ from lorafuse_jax.training.patience import has_stalled, since_best
 from lorafuse_jax.training.step import RUNNING, TrainState
 from lorafuse_jax.training.trajectory import Trajectory, fresh_trajectory, keep
 from lorafuse_jax.types import Params, UserError
+from lorafuse_jax.workflow.contamination import report_contamination
 from lorafuse_jax.workflow.inputs import load_inputs
 from lorafuse_jax.workflow.loggers import LoggerName, check_loggers, open_loggers
 from lorafuse_jax.workflow.metrics_file import MetricsFile
@@ -58,6 +59,8 @@ def train(config: TrainConfig, out: Path, log: Sequence[LoggerName] = ()) -> Run
         if _is_finished(run):
             console.print(f"trained already: {len(config.seeds)} adapters in {out / 'adapters'}")
             return run
+        if task.source is not None:
+            report_contamination(task.source, run)
         state, trajectory = _fit(trainer, run, stop, log)
         write_adapters(run, state, trajectory, model=model, rules=config.rules)
         console.print(f"wrote {len(run.trained_seeds())} adapters to {out / 'adapters'}")

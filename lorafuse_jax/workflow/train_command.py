@@ -18,8 +18,8 @@ class Train(TrainConfig):
 
     Attributes:
         model: folder of a Hugging Face model, hub name, or a name that lorafuse fetch lists.
-        data: JSONL file with prompt and completion, folder with train.jsonl and validation.jsonl,
-            or a name that lorafuse fetch lists.
+        data: JSONL or Parquet file with prompt and completion, or messages; folder with train.jsonl
+            and validation.jsonl; or a name that lorafuse fetch lists (gsm8k:/path is a local copy).
         out: the run folder.
         seeds: one adapter each.
         rank: of the updates.

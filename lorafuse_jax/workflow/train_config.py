@@ -19,7 +19,8 @@ class TrainConfig:
 
     Attributes:
         model: HF folder, hub name, or the name of a fetched asset.
-        data: JSONL file, folder with train.jsonl and validation.jsonl, or a fetched asset.
+        data: JSONL or Parquet file, folder with train.jsonl and validation.jsonl (or .parquet), a
+            fetched asset, or a recipe: NAME from the hub, NAME:/path from a local copy.
         seeds: one adapter each; distinct integers.
         rank: R.
         alpha: the update is scaled by alpha / rank.

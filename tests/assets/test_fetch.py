@@ -59,6 +59,20 @@ def test_fetch_unpacks_prepares_and_is_done_once(registry):
     assert left_in(registry.cache) == ["toy"]
 
 
+def test_a_pattern_takes_all_members_that_fit_it(registry, monkeypatch):
+    seen = []
+    whole = ASSETS["toy"]
+    package = replace(whole.packages[0], members=("toy/*.txt",))
+
+    def look(source, folder):
+        seen.extend(sorted(path.name for path in source.rglob("*.txt")))
+        (folder / "data.txt").write_text("x")
+
+    monkeypatch.setitem(ASSETS, "toy", replace(whole, packages=(package,), prepare=look))
+    get("toy")
+    assert seen == ["data.txt", "other.txt"]
+
+
 def test_wrong_hash_is_refused_and_leaves_nothing(registry):
     with zipfile.ZipFile(registry.wheel, "a") as archive:
         archive.writestr("toy/extra.txt", "tampered")

@@ -1,5 +1,7 @@
 """The real packages, fetched once into the cache."""
 
+import ast
+import json
 import re
 
 import numpy as np
@@ -29,6 +31,27 @@ def test_task_is_split_disjointly_and_its_answers_follow_from_its_completions(na
     for examples in task.splits.values():
         for one in examples:
             assert is_correct(extract(one.completion), one.answer), one
+
+
+def test_evals_mixture_holds_tasks_out_and_keeps_prompts_on_one_side():
+    task = load_task(fetch("evals-mixture"))
+    sizes = {"train": 30244, "validation": 3698, "test": 3769, "transfer": 3416}
+    assert {split: len(examples) for split, examples in task.splits.items()} == sizes
+    prompts = [normalize(e.prompt) for examples in task.splits.values() for e in examples]
+    assert len(set(prompts)) == len(prompts)
+    names = {s: {e.id.rpartition("-")[0] for e in some} for s, some in task.splits.items()}
+    assert len(names["train"]) == 256 and len(names["transfer"]) == 23
+    assert not names["transfer"] & (names["train"] | names["validation"] | names["test"])
+
+
+def test_humaneval_keeps_solutions_and_tests_that_run_together():
+    path = fetch("humaneval") / "test.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == len(load_task(path.parent).splits["test"]) == 164
+    for row in rows:
+        program = row["signature"] + row["canonical_solution"] + row["test"]
+        ast.parse(program)
+        assert f"def {row['entry_point']}(" in program and "def check(" in program
 
 
 def test_transfer_templates_are_not_trained_on():

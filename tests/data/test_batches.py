@@ -15,7 +15,7 @@ def encoded(sizes, seed):
     tokens = (rng.permutation(total) + 1).astype(np.int32)
     examples = []
     for number, (p, c) in enumerate(sizes):
-        examples.append(Encoded(str(number), tokens[:p], tokens[p : p + c]))
+        examples.append(Encoded.from_answer(str(number), tokens[:p], tokens[p : p + c]))
         tokens = tokens[p + c :]
     return examples
 
@@ -74,6 +74,32 @@ def test_full_batches_cover_all_examples_in_one_shape():
     assert len({tuple(leaf.shape for leaf in batch) for batch in batches}) == 1
     targets = np.concatenate([b.loss_target[b.loss_weight > 0] for b in batches])
     assert sorted(targets) == sorted(t for e in examples for t in e.completion)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(1, 5), min_size=4, max_size=4), min_size=1, max_size=8))
+def test_pack_gives_each_answer_of_a_chat_its_losses_at_its_weight(steps):
+    start, examples = 1, []
+    for number, widths in enumerate(steps):
+        edges = np.cumsum(widths).tolist()
+        tokens = np.arange(start, start + edges[-1], dtype=np.int32)
+        start += edges[-1]
+        spans, weight = [tuple(edges[:2]), tuple(edges[2:])], number % 3 / 2
+        examples.append(Encoded.from_spans(str(number), tokens, spans, weight))
+    (batch,) = full_batches(examples, row_length=23, rows=100)
+    weights = {t: w for e in examples for t, w in zip(e.tokens, e.loss_weight, strict=True) if w}
+    real = batch.loss_weight > 0
+    found = dict(zip(batch.loss_target[real], batch.loss_weight[real], strict=True))
+    assert found == weights and real.sum() == len(weights)
+    # Tokens are numbered, so that the one before a target in its example is one less.
+    before = batch.tokens.reshape(-1)[batch.loss_index[real]]
+    np.testing.assert_array_equal(before, batch.loss_target[real] - 1)
+
+
+def test_the_first_token_of_an_example_has_no_loss():
+    one = Encoded.from_answer("1", np.zeros(0, np.int32), np.arange(1, 4, dtype=np.int32))
+    assert one.loss_weight.tolist() == [0, 1, 1] and one.num_losses == 2
+    assert one.length == 3 and one.completion.tolist() == [1, 2, 3]
 
 
 def test_pack_pads_losses_with_weight_zero():

@@ -3,8 +3,10 @@ import json
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from lorafuse_jax.data.encode import TEMPLATES, encode, encode_split
-from lorafuse_jax.data.examples import Example, load_task, normalize, read_jsonl, split_by_hash
+from lorafuse_jax.data.encode import encode, encode_split
+from lorafuse_jax.data.examples import load_task, normalize, read_examples, split_by_hash
+from lorafuse_jax.data.rows import Example
+from lorafuse_jax.data.templates import TEMPLATES
 from lorafuse_jax.types import UserError
 from tests.tiny import tiny_tokenizer
 
@@ -32,16 +34,16 @@ def write(folder, name, lines):
 def test_malformed_line_names_file_and_line(tmp_path, line, message):
     path = write(tmp_path, "data.jsonl", [GOOD, line, GOOD])
     with pytest.raises(UserError, match=rf"data\.jsonl:2: .*{message}"):
-        read_jsonl(path)
+        read_examples(path)
 
 
 def test_empty_and_missing_files_raise(tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match="is empty"):
-        read_jsonl(tmp_path / "empty.jsonl")
+        read_examples(tmp_path / "empty.jsonl")
     with pytest.raises(UserError, match="does not exist"):
-        read_jsonl(tmp_path / "nowhere.jsonl")
-    with pytest.raises(UserError, match="neither a JSONL file"):
+        read_examples(tmp_path / "nowhere.jsonl")
+    with pytest.raises(UserError, match="neither a JSONL or Parquet file"):
         load_task(tmp_path / "nothing")
 
 
@@ -49,13 +51,13 @@ def test_not_utf8_names_the_line(tmp_path):
     path = tmp_path / "latin.jsonl"
     path.write_bytes(GOOD.encode() + b"\n" + b'{"prompt": "\xe9", "completion": "b"}\n')
     with pytest.raises(UserError, match=r"latin\.jsonl:\d+: not UTF-8"):
-        read_jsonl(path)
+        read_examples(path)
 
 
 def test_single_file_is_split_by_content_without_duplicates(tmp_path):
     rows = [json.dumps({"prompt": f"Question {n}", "completion": "x"}) for n in range(300)]
     task = load_task(write(tmp_path, "own.jsonl", [*rows, *rows[:20]]))
-    assert task.duplicates == 20
+    assert task.left_out == {"duplicates": 20}
     sizes = {split: len(examples) for split, examples in task.splits.items()}
     assert sum(sizes.values()) == 300
     assert 210 < sizes["train"] < 270 and sizes["test"] > 10 and sizes["validation"] > 10
@@ -83,7 +85,7 @@ def example(prompt="What?", completion="That.", where="f:1"):
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_completion_ends_with_the_end_token_and_prompt_has_none(template):
     tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}!"
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
     one = encode(example(), tokenizer, template)
     assert one.completion[-1] == tokenizer.eos_token_id
     assert tokenizer.eos_token_id not in one.prompt

@@ -10,6 +10,7 @@ from lorafuse_jax.adapted import batch_log_probs
 from lorafuse_jax.data.batches import Batch, BatchShape, pack
 from lorafuse_jax.data.encode import Encoded
 from lorafuse_jax.lora import LoraRule, init_adapter
+from lorafuse_jax.models.decoder import hidden_states
 from lorafuse_jax.training.objective import answer_loss, heldout_loss
 from lorafuse_jax.training.step import Member, adamw, init_state, make_train_step, seed_keys
 from tests.tiny import tiny_config, tiny_params
@@ -26,7 +27,20 @@ Adam divides small gradients by their own size, which lifts that to about 1e-6 i
 def examples(seed, count=6):
     rng = np.random.default_rng(seed)
     draw = lambda low, high: rng.integers(1, 97, rng.integers(low, high)).astype(np.int32)  # noqa: E731
-    return [Encoded(str(n), draw(3, 9), draw(2, 6)) for n in range(count)]
+    return [Encoded.from_answer(str(n), draw(3, 9), draw(2, 6)) for n in range(count)]
+
+
+def chats(seed, count=6):
+    """Two stretches with a loss in each example, at a weight of its own; one weighs nothing."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        edges = np.cumsum(rng.integers(1, 4, 4)).tolist()
+        tokens = rng.integers(1, 97, edges[-1]).astype(np.int32)
+        spans = [tuple(edges[:2]), tuple(edges[2:])]
+        weight = 0.0 if number == 1 else float(rng.uniform(0.1, 3))
+        made.append(Encoded.from_spans(str(number), tokens, spans, weight))
+    return made
 
 
 def packed(some, shape):
@@ -109,10 +123,11 @@ def test_training_overfits_one_batch():
     assert (losses[-1] < 0.3 * losses[0]).all()
 
 
-def test_packed_loss_and_gradient_equal_those_of_examples_alone():
+@pytest.mark.parametrize("kind", [examples, chats])
+def test_packed_loss_and_gradient_equal_those_of_examples_alone(kind):
     params = tiny_params(CONFIG)
     rules = (LoraRule(rank=3),)
-    some = examples(8)
+    some = kind(8)
     adapter = init_adapter(jax.random.key(0), params, rules)
     adapter = jax.tree.map(lambda leaf: leaf + 0.05, adapter)
 
@@ -127,6 +142,11 @@ def test_packed_loss_and_gradient_equal_those_of_examples_alone():
     np.testing.assert_allclose(value, sum(part[0] for part in parts), rtol=1e-5)
     for mine, *others in zip(jax.tree.leaves(slope), *(jax.tree.leaves(p[1]) for p in parts)):  # noqa: B905
         np.testing.assert_allclose(mine, sum(others), atol=1e-3, rtol=1e-3)
+    weightless = [number for number, one in enumerate(some) if not one.num_losses]
+    assert len(weightless) == (kind is chats)
+    for number in weightless:
+        assert parts[number][0] == 0
+        assert all((leaf == 0).all() for leaf in jax.tree.leaves(parts[number][1]))
 
 
 def test_loss_is_the_mean_over_answer_tokens_in_plain_softmax():
@@ -139,17 +159,35 @@ def test_loss_is_the_mean_over_answer_tokens_in_plain_softmax():
     np.testing.assert_allclose(total / weight, from_torch, rtol=1e-5)
 
 
-def plain_answer_loss(params, example):
-    from lorafuse_jax.models.decoder import hidden_states  # noqa: PLC0415
+def test_loss_of_weighted_chats_is_the_weighted_mean_over_their_answers_in_plain_softmax():
+    params = tiny_params(CONFIG)
+    some = chats(4)
+    adapter = init_adapter(jax.random.key(0), params, RULES)
+    total, weight = answer_loss(log_probs)(
+        adapter, params, packed(some, BatchShape(2, 40, 40)), None
+    )
+    sums = [plain_sums(params, one) for one in some]
+    np.testing.assert_allclose(weight, sum(part for _, part in sums), rtol=1e-6)
+    expected = sum(part for part, _ in sums) / sum(part for _, part in sums)
+    np.testing.assert_allclose(total / weight, expected, rtol=1e-5)
 
-    tokens = np.concatenate([example.prompt, example.completion])
-    hidden = hidden_states(CONFIG, params, jnp.asarray(tokens)[None])[0]
+
+def plain_answer_loss(params, example):
+    total, weight = plain_sums(params, example)
+    return total / weight
+
+
+def plain_sums(params, example):
+    """Weighted sum of the losses of one example, and the sum of the weights."""
+    hidden = hidden_states(CONFIG, params, jnp.asarray(example.tokens)[None])[0]
     logits = np.asarray(hidden @ params["embed_tokens"]["embedding"].T, np.float64)
-    picked = []
-    for place in range(len(example.prompt) - 1, len(tokens) - 1):
-        row = logits[place]
-        picked.append(np.log(np.exp(row - row.max()).sum()) + row.max() - row[tokens[place + 1]])
-    return np.mean(picked)
+    total = weights = 0.0
+    for row, token, weight in zip(
+        logits, example.tokens[1:], example.loss_weight[1:], strict=False
+    ):
+        total += weight * (np.log(np.exp(row - row.max()).sum()) + row.max() - row[token])
+        weights += weight
+    return total, weights
 
 
 def test_heldout_loss_is_the_training_loss_without_dropout():

@@ -135,7 +135,7 @@ def test_commands_fuse_evaluate_and_report(finished, inputs, monkeypatch, capsys
         ({"rank": 0}, "rank 0 is not possible"),
         ({"targets": "nothing"}, "match no module"),
         ({"max_length": 5}, "are longer than 5 tokens"),
-        ({"data": "no-such-data"}, "neither a JSONL file"),
+        ({"data": "no-such-data"}, "neither a JSONL or Parquet file"),
         ({"model": "no-such-model"}, "no folder with a model"),
         ({"learning_rate": 0.0}, "learning rate must be above 0"),
     ],

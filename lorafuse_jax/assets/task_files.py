@@ -1,0 +1,34 @@
+"""How a prepared task is written: a JSONL file a split, and task.json."""
+
+import json
+import re
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+
+
+def normalized(text: str) -> str:
+    """Text without case, punctuation and spacing."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+
+
+def hash_percent(text: str) -> int:
+    """A number in [0, 100) from nothing but the text."""
+    return int.from_bytes(sha256(text.encode()).digest()[:8]) % 100
+
+
+def hash_split(text: str) -> str:
+    """The split that a text belongs to, 80 / 10 / 10."""
+    percent = hash_percent(text)
+    return "test" if percent < 10 else "validation" if percent < 20 else "train"
+
+
+def write_rows(path: Path, rows: Iterable[dict]) -> None:
+    """One JSON object a line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def describe(folder: Path, name: str, about: str, template: str | None) -> None:
+    """Write task.json; without a template, the model's own is taken."""
+    task = {"name": name, "about": about, "template": template}
+    (folder / "task.json").write_text(json.dumps(task, indent=2) + "\n")

@@ -1,0 +1,28 @@
+"""MetaMathQA (2309.12284): GSM8K and MATH training problems, rephrased and worked in new ways."""
+
+from lorafuse_jax.data.recipes.recipe import Recipe
+
+MARK = "The answer is: "
+
+
+def answer_of(response: str) -> str | None:
+    """What follows the last ``The answer is:``."""
+    _, mark, after = response.rpartition(MARK)
+    return after.strip() or None if mark else None
+
+
+RECIPE = Recipe(
+    about="395,000 worked maths problems, augmented from GSM8K and MATH",
+    licence="MIT",
+    hub="meta-math/MetaMathQA",
+    columns=("query", "response", "original_question"),
+    to_row=lambda row: {
+        "prompt": row["query"],
+        "completion": row["response"],
+        "answer": answer_of(row["response"]),
+    },
+    # All versions of a problem stay together, or validation would ask what training has answered.
+    group="original_question",
+    held_out=1,
+    template="metamath",
+)

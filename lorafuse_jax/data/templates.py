@@ -1,0 +1,45 @@
+"""How a prompt is put to a model: the named templates of plain text."""
+
+from collections.abc import Callable
+
+INPUT_MARK = "\n\n### Input:\n"
+"""Stands in a prompt between an instruction and what it is about, as in Alpaca's data."""
+
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request.\n\n### Instruction:\n{prompt}\n\n### Response:"
+)
+ALPACA_WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request.\n\n### Instruction:\n"
+    "{prompt}\n\n### Response:"
+)
+
+
+def _qa(prompt: str, completion: str) -> tuple[str, str]:
+    """The space belongs to the answer, where byte-level tokenizers merge it into the first word."""
+    return f"Question: {prompt}\nAnswer:", f" {completion}"
+
+
+def _alpaca(prompt: str, completion: str) -> tuple[str, str]:
+    """Stanford Alpaca's two prompts; the completion follows the colon at once."""
+    frame = ALPACA_WITH_INPUT if INPUT_MARK in prompt else ALPACA
+    return frame.format(prompt=prompt), completion
+
+
+def _metamath(prompt: str, completion: str) -> tuple[str, str]:
+    """MetaMath's (2309.12284): Alpaca's, and the words that begin the answer."""
+    return ALPACA.format(prompt=prompt) + " Let's think step by step.", completion
+
+
+TEXT_TEMPLATES: dict[str, Callable[[str, str], tuple[str, str]]] = {
+    "qa": _qa,
+    "alpaca": _alpaca,
+    "metamath": _metamath,
+}
+"""Name -> (prompt, completion) -> text of both."""
+
+CHAT = "chat"
+"""The template that the tokenizer carries."""
+
+TEMPLATES = ("qa", CHAT, "alpaca", "metamath")
