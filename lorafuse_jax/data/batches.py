@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from lorafuse_jax.data.encode import Encoded
+from lorafuse_jax.data.subset import subset_of
 from lorafuse_jax.types import UserError
 
 ORDER_STREAM = 0x0DE2
@@ -125,6 +126,8 @@ class Loader:
         num_steps: int,
         row_length: int | None = None,
         micro_batches: int = 1,
+        subset: float = 1.0,
+        subset_seeds: Sequence[int] | None = None,
     ) -> None:
         """Plan all steps.
 
@@ -136,9 +139,13 @@ class Loader:
             row_length: T; by default the one with the least estimated work.
             micro_batches: A, how many batches a step's examples are dealt out to; their gradients
                 are added before the optimiser moves.
+            subset: share of the training set that a member sees at all; 1 is all of it.
+            subset_seeds: one integer a member; equal ones see the same share. By default the
+                integers of the orders.
         """
         self._examples = examples
-        self._order_seeds = tuple(order_seeds)
+        self._subset = subset
+        self._draws = tuple(zip(order_seeds, subset_seeds or order_seeds, strict=True))
         self._per_step = examples_per_step
         if examples_per_step % micro_batches:
             raise UserError(
@@ -149,8 +156,8 @@ class Loader:
         dealt = [
             group
             for step in range(num_steps)
-            for seed in set(self._order_seeds)
-            for group in self._dealt(seed, step)
+            for draw in set(self._draws)
+            for group in self._dealt(draw, step)
         ]
         lengths = [[example.length for example in group] for group in dealt]
         longest = -(-max(map(max, lengths)) // ROW_MULTIPLE) * ROW_MULTIPLE
@@ -164,27 +171,29 @@ class Loader:
         losses = max(sum(len(example.completion) for example in group) for group in dealt)
         self.shape = BatchShape(rows, length, losses)
 
-    def chosen(self, seed: int, step: int) -> list[int]:
-        """Numbers of the examples that a seed sees in a step."""
-        count = len(self._examples)
+    def chosen(self, seed: int, step: int, subset_seed: int | None = None) -> list[int]:
+        """Numbers of the examples that a seed sees in a step; its share is drawn from its own."""
+        share_seed = seed if subset_seed is None else subset_seed
+        own = subset_of(share_seed, self._subset, len(self._examples))
+        count = len(own)
         places = range(step * self._per_step, (step + 1) * self._per_step)
         orders = {
             epoch: order_for_epoch(seed, epoch, count)
             for epoch in {place // count for place in places}
         }
-        return [int(orders[place // count][place % count]) for place in places]
+        return [int(own[orders[place // count][place % count]]) for place in places]
 
     def batch(self, step: int) -> Batch:
         """The step's batch, leaves [S, A, ...]."""
         seeds = [
-            _stack([pack(group, self.shape) for group in self._dealt(seed, step)])
-            for seed in self._order_seeds
+            _stack([pack(group, self.shape) for group in self._dealt(draw, step)])
+            for draw in self._draws
         ]
         return _stack(seeds)
 
-    def _dealt(self, seed: int, step: int) -> list[list[Encoded]]:
-        """What each micro-batch of a step holds."""
-        some = [self._examples[number] for number in self.chosen(seed, step)]
+    def _dealt(self, draw: tuple[int, int], step: int) -> list[list[Encoded]]:
+        """What each micro-batch of a step holds; ``draw`` is the seed of order and of subset."""
+        some = [self._examples[number] for number in self.chosen(draw[0], step, draw[1])]
         size = len(some) // self._micro_batches
         return [some[start : start + size] for start in range(0, len(some), size)]
 
@@ -192,8 +201,8 @@ class Loader:
         """Real tokens of the step over all members."""
         return sum(
             self._examples[number].length
-            for seed in self._order_seeds
-            for number in self.chosen(seed, step)
+            for seed, subset_seed in self._draws
+            for number in self.chosen(seed, step, subset_seed)
         )
 
 

@@ -61,6 +61,11 @@ def evaluate_with_harness(run: RunFolder, request: HarnessRequest) -> None:
         if task not in manager.all_tasks:
             raise UserError(f"lm-eval has no task {task!r}; lm-eval ls tasks lists them")
     model, members = load_evaluated(run)
+    if any(member.weights for member in members):
+        raise UserError(
+            f"{run.path} was trained with --method full: give its checkpoints in "
+            f"{run.path / 'adapters'} to lm-eval themselves"
+        )
     engine = make_engine(model)
     for task in request.tasks:
         file = run.path / "harness" / f"{check_name(task)}.json"
