@@ -1,6 +1,6 @@
 """The adapted model as pure functions: logits, log-probabilities, and cached decoding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,15 +8,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from lorafuse_jax.bank import Bank, bank_hook
+from lorafuse_jax.dora import dora_hook
 from lorafuse_jax.gram import gram_hook
-from lorafuse_jax.lora import LoraRule, adapter_hook, check_fits, scaled
+from lorafuse_jax.lora import LoraRule, adapter_hook, check_fits, scaled_by, scales_of
 from lorafuse_jax.models.cache import KeyValues, Past
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.decoder import Remat, extend, hidden_states
 from lorafuse_jax.models.head import output_logits, token_log_probs
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.names import for_files, for_model
-from lorafuse_jax.types import Adapter, Params
+from lorafuse_jax.types import Adapter, DoraPair, Params
 
 
 def forward(
@@ -49,10 +50,11 @@ def forward(
 def batch_log_probs(
     config: DecoderConfig,
     params: Params,
-    adapter: Adapter,
+    adapter: dict[str, Any],
     batch: Any,
     *,
     rules: Sequence[LoraRule],
+    scales: Mapping[str, float | Array] | None = None,
     dropout_key: Key[Array, ""] | None = None,
     remat: Remat = "projections",
 ) -> Float[Array, " M"]:
@@ -61,15 +63,50 @@ def batch_log_probs(
     Args:
         config: what ``params`` was made for.
         params: base weights.
-        adapter: without its scale, which ``rules`` give.
+        adapter: without its scale; low-rank, dense or DoRA's, all of one kind.
         batch: ``tokens``, ``positions``, ``segments`` [B, T]; ``loss_index``, ``loss_target`` [M].
         rules: scale and dropout; none for an adapter that has its scale in it, or is dense.
+        scales: by module, where a seed has its own instead of the rules'.
         dropout_key: None for no dropout.
         remat: what a backward pass computes again.
     """
-    if rules:
-        adapter = scaled(adapter, rules)
-    hook = adapter_hook(adapter, rules=rules, dropout_key=dropout_key)
+    if scales is None and rules:
+        scales = scales_of(adapter, rules)
+    if scales is not None:
+        adapter = scaled_by(adapter, scales)
+    hook_of = dora_hook if isinstance(next(iter(adapter.values())), DoraPair) else adapter_hook
+    hook = hook_of(adapter, rules=rules, dropout_key=dropout_key)
+    return token_log_probs(
+        config, params, _scored(config, params, batch, hook, remat), batch.loss_target
+    )
+
+
+def parameter_log_probs(
+    config: DecoderConfig,
+    trained: Params,
+    dtypes: Params,
+    batch: Any,
+    *,
+    remat: Remat = "projections",
+) -> Float[Array, " M"]:
+    """As ``batch_log_probs``, of a model all of whose parameters are in training.
+
+    Args:
+        config: what the parameters were made for.
+        trained: all parameters, in float32.
+        dtypes: a tree like it, for the dtypes that are computed in.
+        batch: as for ``batch_log_probs``.
+        remat: what a backward pass computes again.
+    """
+    params = jax.tree.map(lambda own, like: own.astype(like.dtype), trained, dtypes)
+    hidden = _scored(config, params, batch, None, remat)
+    return token_log_probs(config, trained, hidden, batch.loss_target, train_head=True)
+
+
+def _scored(
+    config: DecoderConfig, params: Params, batch: Any, hook: Any, remat: Remat
+) -> Float[Array, "M D"]:
+    """Hidden states of the tokens that have a loss."""
     hidden = hidden_states(
         config,
         params,
@@ -79,8 +116,7 @@ def batch_log_probs(
         hook=hook,
         remat=remat,
     )
-    chosen = hidden.reshape(-1, hidden.shape[-1])[batch.loss_index]
-    return token_log_probs(config, params, chosen, batch.loss_target)
+    return hidden.reshape(-1, hidden.shape[-1])[batch.loss_index]
 
 
 def extend_rows(

@@ -8,9 +8,10 @@ so that there is one forward for trained, imported and fused adapters alike.
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,14 +109,24 @@ def init_adapter(key: Key[Array, ""], params: Params, rules: Sequence[LoraRule])
     return adapter
 
 
-def scaled(adapter: Adapter, rules: Sequence[LoraRule]) -> Adapter:
+def scaled(adapter: Mapping[str, Any], rules: Sequence[LoraRule]) -> dict[str, Any]:
     """The adapter with each rule's scale folded into ``lora_b``: what is saved, fused, served."""
-    result: Adapter = {}
-    for module, rule in match_rules(adapter, rules).items():
-        pair = adapter[module]
-        assert isinstance(pair, LoraPair)
-        result[module] = LoraPair(pair.lora_a, pair.lora_b * rule.scale)
-    return result
+    return scaled_by(adapter, scales_of(adapter, rules))
+
+
+def scales_of(modules: Iterable[str], rules: Sequence[LoraRule]) -> dict[str, float]:
+    """Module path -> the scale of the rule that matches it."""
+    return {module: rule.scale for module, rule in match_rules(modules, rules).items()}
+
+
+def scaled_by(adapter: Mapping[str, Any], scales: Mapping[str, float | Array]) -> dict[str, Any]:
+    """As ``scaled``, by each module's scale; a dense update has none and stays as it is."""
+    return {
+        module: update
+        if isinstance(update, DenseDelta)
+        else update._replace(lora_b=update.lora_b * scales[module])
+        for module, update in adapter.items()
+    }
 
 
 def check_fits(adapter: Adapter, params: Params) -> None:
@@ -161,7 +172,7 @@ def adapter_hook(
                 return next_fun(*args, **kwargs)
             y, x = next_fun(*args, **kwargs), args[0]
             if key is not None and rates[module]:
-                x = _drop(x, rates[module], jax.random.fold_in(key, zlib.crc32(module.encode())))
+                x = drop(x, rates[module], jax.random.fold_in(key, zlib.crc32(module.encode())))
             return y + apply_update(updates[module], x)
 
         return intercept
@@ -203,6 +214,7 @@ def _low_rank_backward(residuals: tuple, cotangent: Array) -> tuple[Array, Array
 _low_rank_product.defvjp(_low_rank_forward, _low_rank_backward)
 
 
-def _drop(x: Array, rate: float, key: Array) -> Array:
+def drop(x: Array, rate: float, key: Array) -> Array:
+    """Dropout: features to zero with probability ``rate``, the others scaled up."""
     kept = jax.random.bernoulli(key, 1 - rate, x.shape)
     return jnp.where(kept, x / (1 - rate), 0)

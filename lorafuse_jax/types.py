@@ -30,6 +30,14 @@ class DenseDelta(NamedTuple):
     delta: Float[Array, "*SL I O"]
 
 
+class DoraPair(NamedTuple):
+    """DoRA in training and on disk; ``dora.dora_deltas`` makes the update of it, given the base."""
+
+    lora_a: Float[Array, "*SL I R"]
+    lora_b: Float[Array, "*SL R O"]
+    magnitude: Float[Array, "*SL O"]
+
+
 Adapter: TypeAlias = dict[str, LoraPair | DenseDelta]
 """Module path -> update. Leaves ``[L, ...]``, or ``[S, L, ...]`` in a stacked tree."""
 

@@ -23,11 +23,14 @@ ALLOWED = {
     "report": BASE | {"evaluation"},
     "run_folder": BASE,
     "lora": BASE | {"adapter", "models"},
+    "full_rank": BASE | {"adapter"},
+    "lora_init": BASE | {"adapter", "models", "lora"},
+    "dora": BASE | {"models", "lora"},
     "gram": BASE | {"models", "lora"},
     "bank": BASE | {"models", "lora"},
     "names": BASE | {"models"},
     "text_generation": BASE | {"bank", "adapted", "models", "generation", "lora", "names"},
-    "adapted": BASE | {"adapter", "bank", "models", "lora", "gram", "names"},
+    "adapted": BASE | {"adapter", "bank", "models", "lora", "dora", "gram", "names"},
 }
 """What a part may import of the others; ``workflow`` and ``cli`` wire them and may import all."""
 

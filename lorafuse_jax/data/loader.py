@@ -9,6 +9,7 @@ import numpy as np
 from lorafuse_jax.data.batches import Batch, BatchShape, assign_rows, pack, stack
 from lorafuse_jax.data.encode import Encoded
 from lorafuse_jax.data.order import order_for_epoch
+from lorafuse_jax.data.subset import subset_of
 from lorafuse_jax.types import UserError
 
 ROW_MULTIPLE = 8
@@ -41,6 +42,8 @@ class Loader:
         examples_per_step: int,
         num_steps: int,
         micro_batches: int = 1,
+        subset: float = 1.0,
+        subset_seeds: Sequence[int] | None = None,
     ) -> None:
         """Plan all steps.
 
@@ -51,6 +54,9 @@ class Loader:
             num_steps: how many steps will be asked for.
             micro_batches: A, how many batches a step's examples are dealt out to; their gradients
                 are added before the optimiser moves.
+            subset: share of the training set that a member sees at all; 1 is all of it.
+            subset_seeds: one integer a member; equal ones see the same share. By default the
+                integers of the orders.
 
         Raises:
             UserError: the examples of a step cannot be dealt out equally.
@@ -61,14 +67,18 @@ class Loader:
                 "micro-batches; choose a divisor"
             )
         self._examples = examples
-        self._order_seeds = tuple(order_seeds)
+        self._draws = tuple(zip(order_seeds, subset_seeds or order_seeds, strict=True))
         self._per_step = examples_per_step
         self._micro_batches = micro_batches
         lengths = np.array([example.length for example in examples])
-        strata = min(examples_per_step, len(examples))
-        self._order = lru_cache(2 * len(self._order_seeds))(
-            lambda seed, epoch: order_for_epoch(seed, epoch, lengths, strata)
-        )
+
+        @lru_cache(2 * len(self._draws))
+        def order(seed: int, subset_seed: int, epoch: int) -> np.ndarray:
+            own = subset_of(subset_seed, subset, len(examples))
+            strata = min(examples_per_step, len(own))
+            return own[order_for_epoch(seed, epoch, lengths[own], strata)]
+
+        self._order = order
         self.shapes, self._shape_of = self._plan(num_steps)
 
     @property
@@ -76,19 +86,22 @@ class Loader:
         """The largest of the shapes."""
         return self.shapes[-1]
 
-    def chosen(self, seed: int, step: int) -> list[int]:
-        """Numbers of the examples that a seed sees in a step."""
-        count = len(self._examples)
+    def chosen(self, seed: int, step: int, subset_seed: int | None = None) -> list[int]:
+        """Numbers of the examples that a seed sees in a step; its share is drawn from its own."""
+        share_seed = seed if subset_seed is None else subset_seed
+        count = len(self._order(seed, share_seed, 0))
         places = range(step * self._per_step, (step + 1) * self._per_step)
-        return [int(self._order(seed, place // count)[place % count]) for place in places]
+        return [
+            int(self._order(seed, share_seed, place // count)[place % count]) for place in places
+        ]
 
     def batch(self, step: int) -> Batch:
         """The step's batch, leaves [S, A, ...]."""
         shape = self.shapes[self._shape_of[step]]
         return stack(
             [
-                stack([pack(group, shape) for group in self._dealt(seed, step)])
-                for seed in self._order_seeds
+                stack([pack(group, shape) for group in self._dealt(draw, step)])
+                for draw in self._draws
             ]
         )
 
@@ -96,18 +109,18 @@ class Loader:
         """Real tokens of the step over all members."""
         return sum(
             self._examples[number].length
-            for seed in self._order_seeds
-            for number in self.chosen(seed, step)
+            for seed, subset_seed in self._draws
+            for number in self.chosen(seed, step, subset_seed)
         )
 
-    def _dealt(self, seed: int, step: int) -> list[list[Encoded]]:
+    def _dealt(self, draw: tuple[int, int], step: int) -> list[list[Encoded]]:
         """What each micro-batch of a step holds: every A-th example, so that lengths are mixed."""
-        some = [self._examples[number] for number in self.chosen(seed, step)]
+        some = [self._examples[number] for number in self.chosen(draw[0], step, draw[1])]
         return [some[first :: self._micro_batches] for first in range(self._micro_batches)]
 
     def _groups(self, step: int) -> Iterator[list[Encoded]]:
-        for seed in dict.fromkeys(self._order_seeds):
-            yield from self._dealt(seed, step)
+        for draw in dict.fromkeys(self._draws):
+            yield from self._dealt(draw, step)
 
     def _plan(self, num_steps: int) -> tuple[list[BatchShape], list[int]]:
         """The shapes, smallest first, and which of them each step takes."""

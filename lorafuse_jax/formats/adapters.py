@@ -59,4 +59,4 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     """
     if is_dense(folder):
         return read_json(folder / PROVENANCE_FILE)
-    return read_peft_config(folder).provenance
+    return read_peft_config(folder, dora=True).provenance

@@ -28,6 +28,7 @@ class Members:
         base_model: name or path of what they belong to.
         carried: what their configurations say of where they belong, as far as all agree.
         hashes: sha256 of each member's weights.
+        full_rank: the updates are dense ones, written as pairs of full rank (``full_rank.py``).
     """
 
     names: tuple[str, ...]
@@ -35,6 +36,7 @@ class Members:
     base_model: str
     carried: dict[str, Any]
     hashes: tuple[str, ...]
+    full_rank: bool = False
 
 
 def load_members(folders: Sequence[Path], *, base_model: str | None = None) -> Members:

@@ -41,7 +41,8 @@ from lorafuse_jax.types import Adapter, LoraPair, UserError
 WEIGHTS_FILE = "adapter_model.safetensors"
 SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values of vLLM's max_lora_rank."""
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
+MAGNITUDE = ".lora_magnitude_vector"
 _COPY_OF_BASE = ".base_layer.weight"
 """PEFT adds the base's own weights of an adapted output head; nothing of the adapter is in them."""
 
@@ -72,6 +73,7 @@ def save_peft(
     provenance: dict[str, Any],
     carried: Mapping[str, Any] | None = None,
     pad_rank: bool = False,
+    magnitudes: Mapping[str, Float[Array, "L O"]] | None = None,
 ) -> None:
     """Write an adapter that PEFT can load, whole or not at all.
 
@@ -86,6 +88,7 @@ def save_peft(
         carried: of the ``PeftConfig`` of what it was made of; where it says which modules are
             adapted and that still holds, it is written as it is. Without, all are named in full.
         pad_rank: write all modules with the next rank that vLLM can serve, padded with zeros.
+        magnitudes: DoRA's, of every module; see ``save_dora``.
 
     Raises:
         UserError: the folder is taken, an update is not one LoraPair, all of it is zero, or the
@@ -102,12 +105,15 @@ def save_peft(
         ranks = dict.fromkeys(ranks, rank)
     tensors: dict[str, Half] = {}
     for key, pair in written.items():
-        name = _PREFIX + hf_name(*key)
+        name = PREFIX + hf_name(*key)
         tensors[f"{name}.lora_A.weight"] = pair.lora_a.T
         tensors[f"{name}.lora_B.weight"] = pair.lora_b.T
+        if magnitudes is not None:
+            tensors[name + MAGNITUDE] = np.asarray(magnitudes[key.module][key.layer])
     about = {k: v for k, v in (carried or {}).items() if k not in SELECTING}
     about |= selection_of(written, left_out, carried or {})
     config = peft_config_json(base_model, rank, _rank_patterns(ranks, rank), about, provenance)
+    config["use_dora"] = magnitudes is not None
     with new_folder(folder) as whole:
         write_tensors(whole / WEIGHTS_FILE, tensors)
         write_json(whole / CONFIG_FILE, config)
@@ -129,12 +135,17 @@ def load_peft(folder: Path) -> Adapter:
     """
     config = read_peft_config(folder)
     path = weights_path(folder)
+    return pairs_in(read_tensors(path), config, path)
+
+
+def pairs_in(tensors: Mapping[str, Array], config: PeftConfig, path: Path) -> Adapter:
+    """As ``load_peft``, from what is in the file."""
     pairs = {
         module: {
             layer: _read_pair(halves, hf_name(module, layer), config, path)
             for layer, halves in found.items()
         }
-        for module, found in sorted(_halves_by_module(read_tensors(path), path).items())
+        for module, found in sorted(_halves_by_module(tensors, path).items())
     }
     pairs = split_uneven(pairs, lambda pair: (pair.lora_a.shape[0], pair.lora_b.shape[1]))
     layers = layers_in(pairs)
@@ -227,11 +238,11 @@ def _halves_by_module(
 
 def _parse_key(name: str, path: Path) -> tuple[LayerKey, str]:
     for ending, half in _ENDINGS.items():
-        if name.startswith(_PREFIX) and name.endswith(ending):
-            where = parse_hf_name(name[len(_PREFIX) : -len(ending)])
+        if name.startswith(PREFIX) and name.endswith(ending):
+            where = parse_hf_name(name[len(PREFIX) : -len(ending)])
             if where is not None:
                 return where, half
-    expected = f"expected names like {_PREFIX}model.layers.0.self_attn.q_proj.lora_A.weight"
+    expected = f"expected names like {PREFIX}model.layers.0.self_attn.q_proj.lora_A.weight"
     for part, reason in _OTHER_TENSORS.items():
         if part in name:
             expected = f"{reason}, which a low-rank update of linear layers cannot hold"
@@ -245,7 +256,7 @@ def _parse_key(name: str, path: Path) -> tuple[LayerKey, str]:
 
 def _read_pair(halves: Mapping[str, Half], name: str, config: PeftConfig, path: Path) -> _Factors:
     for half in _ENDINGS.values():
-        where = f"{_PREFIX}{name}.{half}.weight"
+        where = f"{PREFIX}{name}.{half}.weight"
         if half not in halves:
             raise UserError(f"{path}: {where} is missing")
         if halves[half].ndim != 2:

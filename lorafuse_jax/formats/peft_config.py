@@ -17,7 +17,8 @@ PROVENANCE_KEY = "lorafuse"
 """Under ``auto_mapping``, which PEFT keeps as it is; it warns of keys that it does not know."""
 
 _MUST_BE_OFF = {
-    "use_dora": "DoRA also rescales every column of the base weights",
+    "use_dora": "DoRA also rescales every column of the base weights (within the run that trained "
+    "it, lorafuse fuse and evaluate know those)",
     "bias": "biases were trained too",
     "lora_bias": "biases were trained too",
     "modules_to_save": "whole modules were trained too",
@@ -98,8 +99,8 @@ class PeftConfig:
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
 
-def read_peft_config(folder: Path) -> PeftConfig:
-    """The configuration of a PEFT adapter folder.
+def read_peft_config(folder: Path, *, dora: bool = False) -> PeftConfig:
+    """The configuration of a PEFT adapter folder; of a DoRA one only where ``dora`` says so.
 
     Raises:
         UserError: it is missing or damaged, or asks for something a low-rank update cannot hold.
@@ -108,7 +109,7 @@ def read_peft_config(folder: Path) -> PeftConfig:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; expected a PEFT adapter with {CONFIG_FILE}")
     config = read_json(path)
-    _check_plain_lora(config, path)
+    _check_plain_lora(config | {"use_dora": False} if dora else config, path)
     try:
         return PeftConfig(
             base_model=config.get("base_model_name_or_path") or "",

@@ -165,7 +165,8 @@ def _check_keys(file: GgufFile) -> None:
     arch, metadata = file.architecture, file.metadata
     keys = {name.removeprefix(f"{arch}."): name for name in metadata if name.startswith(f"{arch}.")}
     get = lambda key: metadata.get(f"{arch}.{key}")  # noqa: E731
-    head_dim = get("attention.key_length") or get("embedding_length") // get("attention.head_count")
+    split = lambda: metadata[f"{arch}.embedding_length"] // metadata[f"{arch}.attention.head_count"]  # noqa: E731
+    head_dim = get("attention.key_length") or split()
     required = {
         "rope.dimension_count": head_dim,
         "attention.value_length": head_dim,

@@ -2,7 +2,7 @@
 
 While the head is frozen, the gradient of a log-probability with respect to the hidden state,
 ``head[target] - softmax @ head``, is had chunk by chunk in the forward pass: logits are never kept
-and never computed twice.
+and never computed twice. Where the head is trained too, they are computed twice, chunk by chunk.
 """
 
 from collections.abc import Callable
@@ -48,20 +48,32 @@ def output_logits(
 
 
 def token_log_probs(
-    config: DecoderConfig, params: Params, hidden: Float[Array, "M D"], targets: Int[Array, " M"]
+    config: DecoderConfig,
+    params: Params,
+    hidden: Float[Array, "M D"],
+    targets: Int[Array, " M"],
+    *,
+    train_head: bool = False,
 ) -> Float[Array, " M"]:
     """``log softmax(logits)[target]`` of each token in nats, float32.
-
-    Differentiable in ``hidden`` alone: the head is frozen and gets no gradient.
 
     Args:
         config: what ``params`` was made for.
         params: base weights.
         hidden: final hidden states of the tokens to score.
         targets: the token that each should predict.
+        train_head: differentiable in the head too: a chunk's logits are then computed again in the
+            backward pass. Otherwise the head is frozen and gets no gradient.
     """
     head, table = _head_of(config, params)
-    return _log_probs(head, hidden, table, targets)
+    if not train_head:
+        return _log_probs(head, hidden, table, targets)
+
+    # Converted inside a chunk, so that the chunks' gradients add up in the table's own precision.
+    def chunk(h, t):
+        return _chosen(head.logits(table.astype(h.dtype), h), t)[0]
+
+    return _in_chunks(jax.checkpoint(chunk), hidden, targets)
 
 
 def score_tokens(

@@ -128,6 +128,27 @@ def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
+def checkpoint_tensors(
+    params: Params, rules: Sequence[WeightRule]
+) -> Iterable[tuple[str, np.ndarray]]:
+    """The inverse of ``load_params``: name and value of every tensor of a checkpoint.
+
+    Args:
+        params: of a model, none of it quantised.
+        rules: the family's.
+    """
+    for rule in rules:
+        leaf: Any = params
+        for name in rule.ours.split("/"):
+            leaf = leaf.get(name) if leaf is not None else None
+        if leaf is None:  # of another member of the family
+            continue
+        layered = "{layer}" in rule.hf
+        for layer, values in enumerate(np.asarray(leaf) if layered else [np.asarray(leaf)]):
+            name = rule.hf.format(layer=layer) if layered else rule.hf
+            yield name, values.T if rule.transpose else values
+
+
 def _expected(config, rules, spec, names: set[str]) -> dict[str, _Place]:
     """Tensor name -> its place. A checkpoint of the bare model lacks the first part of names."""
     prefix = rules[0].hf.partition(".")[0] + "."

@@ -7,41 +7,47 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from lorafuse_jax.training.step import LossFn, TrainState
-from lorafuse_jax.types import Adapter, Params
+from lorafuse_jax.training.step import LossFn, Member, TrainState
+from lorafuse_jax.types import Params
 
-LogProbs = Callable[[Adapter, Params, Any, Any], Float[Array, " M"]]
-"""``(adapter, params, batch, dropout_key or None)`` -> log-probability of each loss token."""
+LogProbs = Callable[[Any, Params, Any, Member], Float[Array, " M"]]
+"""``(trained, params, batch, member)`` -> log-probability of each loss token; without a dropout key
+in ``member`` nothing is dropped."""
 
 
 def answer_loss(log_probs: LogProbs) -> LossFn:
     """Minus the log-probability of answer tokens, nats: weighted sum, and sum of weights."""
 
-    def loss(adapter, params, batch, dropout_key):
-        weighted = log_probs(adapter, params, batch, dropout_key) * batch.loss_weight
+    def loss(trained, params, batch, member):
+        weighted = log_probs(trained, params, batch, member) * batch.loss_weight
         return -weighted.sum(), batch.loss_weight.sum()
 
     return loss
 
 
-def heldout_loss(log_probs: LogProbs, batches: list) -> Callable[[TrainState, Params], np.ndarray]:
+def heldout_loss(
+    log_probs: LogProbs, batches: list, member: Member
+) -> Callable[[TrainState, Params], np.ndarray]:
     """The loss of every seed on the same held-out batches, without dropout.
 
     Args:
         log_probs: as for training.
         batches: without a seed axis.
+        member: what is each seed's own.
 
     Returns:
         ``(state, params) -> loss [S]``, a mean over all their answer tokens.
     """
 
-    def total(adapter, params, batch):
-        return -(log_probs(adapter, params, batch, None) * batch.loss_weight).sum()
+    def total(trained, params, batch, member):
+        return -(log_probs(trained, params, batch, member) * batch.loss_weight).sum()
 
-    totals = jax.jit(jax.vmap(total, in_axes=(0, None, None)))
+    totals = jax.jit(jax.vmap(total, in_axes=(0, None, None, 0)))
+    member = member._replace(dropout_key=None)
     tokens = sum(float(batch.loss_weight.sum()) for batch in batches)
 
     def loss(state: TrainState, params: Params) -> np.ndarray:
-        return np.sum([totals(state.adapter, params, batch) for batch in batches], axis=0) / tokens
+        sums = [totals(state.adapter, params, batch, member) for batch in batches]
+        return np.sum(sums, axis=0) / tokens
 
     return loss

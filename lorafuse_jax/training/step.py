@@ -1,14 +1,14 @@
 """One seed's training step, written first; then vmapped over seeds, then jitted with donation."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from lorafuse_jax.types import Adapter, Params
+from lorafuse_jax.types import Params
 
 RUNNING = -1
 """``TrainState.frozen_at`` of a seed that goes on."""
@@ -21,13 +21,13 @@ class TrainState(NamedTuple):
         step: number of optimiser steps taken.
         frozen_at: the step, from 1, whose loss or gradient was not finite; from then on the seed
             stays as it was before that step. ``RUNNING`` while there was none.
-        adapter: the trained tree, without its scale.
+        adapter: the trained tree, without its scale: an adapter, or all parameters.
         opt_state: optimiser moments and counts.
     """
 
     step: Int[Array, " S"]
     frozen_at: Int[Array, " S"]
-    adapter: Adapter
+    adapter: Any
     opt_state: optax.OptState
 
 
@@ -36,16 +36,20 @@ class Member(NamedTuple):
 
     Attributes:
         learning_rate: what the optimiser's updates are multiplied by.
-        dropout_key: what the dropout of each step is folded from.
+        dropout_key: what the dropout of each step is folded from; None drops nothing.
+        scale: module path -> what its low-rank update is multiplied by; not of trained trees that
+            have no such scale.
     """
 
     learning_rate: Float[Array, " S"]
-    dropout_key: Key[Array, " S"]
+    dropout_key: Key[Array, " S"] | None
+    scale: dict[str, Float[Array, " S"]] | None = None
 
 
-LossFn = Callable[[Adapter, Params, Any, Key[Array, ""]], tuple[Array, Array]]
-"""``(adapter, params, micro_batch, dropout_key)`` -> one seed's loss as a weighted sum, and the sum
-of the weights: what is minimised is their ratio over all micro-batches of a step."""
+LossFn = Callable[[Any, Params, Any, Member], tuple[Array, Array]]
+"""``(trained, params, micro_batch, member)`` -> one seed's loss as a weighted sum, and the sum of
+the weights: what is minimised is their ratio over all micro-batches of a step. The dropout key in
+``member`` is that of the micro-batch."""
 
 
 def adamw(
@@ -75,17 +79,21 @@ def seed_keys(seeds: Sequence[int], stream: int) -> Key[Array, " S"]:
 
 def init_state(
     keys: Key[Array, " S"],
-    init_adapter: Callable[[Key[Array, ""]], Adapter],
+    init_adapter: Callable[[Key[Array, ""]], Any],
     tx: optax.GradientTransformation,
 ) -> TrainState:
     """Fresh adapters and optimiser states, one a key."""
-
-    def one_seed(key):
-        adapter = init_adapter(key)
-        return TrainState(jnp.int32(0), jnp.int32(RUNNING), adapter, tx.init(adapter))
-
     # Not jitted: one program with a random generator for every module takes XLA long to compile.
-    return jax.vmap(one_seed)(keys)
+    return state_of(jax.vmap(init_adapter)(keys), tx)
+
+
+def state_of(stacked: Any, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step, of trained trees with the seed axis first."""
+
+    def one_seed(trained):
+        return TrainState(jnp.int32(0), jnp.int32(RUNNING), trained, tx.init(trained))
+
+    return jax.vmap(one_seed)(stacked)
 
 
 def make_train_step(
@@ -109,11 +117,12 @@ def make_train_step(
     """
 
     def one_seed(state: TrainState, params: Params, batch: Any, member: Member):
-        key = jax.random.fold_in(member.dropout_key, state.step)
-        loss, grads = _loss_and_gradient(loss_fn, state.adapter, params, batch, key)
+        if member.dropout_key is not None:
+            member = member._replace(dropout_key=jax.random.fold_in(member.dropout_key, state.step))
+        loss, grads = _loss_and_gradient(loss_fn, state.adapter, params, batch, member)
         updates, opt_state = tx.update(grads, state.opt_state, state.adapter)
         updates = jax.tree.map(lambda update: update * member.learning_rate, updates)
-        adapter = cast(Adapter, optax.apply_updates(cast(Any, state.adapter), updates))
+        adapter = optax.apply_updates(state.adapter, updates)
         moved = TrainState(state.step + 1, state.frozen_at, adapter, opt_state)
         return _moved_or_frozen(state, moved, jnp.isfinite(loss) & _all_finite(grads)), loss
 
@@ -130,15 +139,17 @@ def make_train_step(
 
 
 def _loss_and_gradient(
-    loss_fn: LossFn, adapter: Any, params: Params, batch: Any, key: Key[Array, ""]
+    loss_fn: LossFn, adapter: Any, params: Params, batch: Any, member: Member
 ) -> tuple[Array, Any]:
     """Of the weighted mean over all micro-batches, one after the other."""
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
     count = jax.tree.leaves(batch)[0].shape[0]
 
     def one(number: Any, micro_batch: Any):
-        micro_key = jax.random.fold_in(key, number)
-        (total, weight), grads = value_and_grad(adapter, params, micro_batch, micro_key)
+        own = member
+        if member.dropout_key is not None:
+            own = member._replace(dropout_key=jax.random.fold_in(member.dropout_key, number))
+        (total, weight), grads = value_and_grad(adapter, params, micro_batch, own)
         return total, weight, grads
 
     if count == 1:

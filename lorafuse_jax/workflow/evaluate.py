@@ -1,35 +1,43 @@
 """``lorafuse evaluate``: base, seeds and fused adapters answer the same questions over one base."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from lorafuse_jax.bank import make_bank
 from lorafuse_jax.data.encode import Encoded, encode_split
 from lorafuse_jax.data.rows import Example
 from lorafuse_jax.evaluation.answers import extract, is_correct
 from lorafuse_jax.evaluation.predictions import Kind, Prediction, append, done
-from lorafuse_jax.formats import load_adapter
 from lorafuse_jax.generation.request import Answer, Engine, Request
 from lorafuse_jax.generation.serve import serve
-from lorafuse_jax.lora import check_fits
 from lorafuse_jax.models.hub import Model
-from lorafuse_jax.names import for_model
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.text_generation import ROW_BUDGET, make_engine
 from lorafuse_jax.types import Adapter, UserError
 from lorafuse_jax.workflow.inputs import load_any_model, load_any_task
-from lorafuse_jax.workflow.members import members_trained
+from lorafuse_jax.workflow.members import base_of, load_update, members_trained
+from lorafuse_jax.workflow.method_full import is_whole_model
 from lorafuse_jax.workflow.progress import meter
 from lorafuse_jax.workflow.run_lock import locked
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of the comparison."""
+    """One model of the comparison.
+
+    Attributes:
+        name: as in tables.
+        kind: what it is.
+        adapter: what it adds to the base.
+        weights: the folder of its own weights, where it is no adapter of the base.
+    """
 
     name: str
     kind: Kind
     adapter: Adapter
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,8 @@ def evaluate(
     engine = make_engine(model)
     with locked(run.path):
         for questions in asked:
-            _ask(run, engine, model, members, questions, lanes_for(members, rows))
+            for weights, some in _by_weights(model, members):
+                _ask(run, engine, weights, some, questions, lanes_for(some, rows))
 
 
 def load_evaluated(run: RunFolder) -> tuple[Model, list[Member]]:
@@ -83,14 +92,8 @@ def load_evaluated(run: RunFolder) -> tuple[Model, list[Member]]:
     Raises:
         UserError: the model is not what it was, or an adapter does not fit it.
     """
-    config = run.config()
-    model = load_any_model(config["model"], config.get("quantization"))
-    if model.fingerprint != config["model_fingerprint"]:
-        raise UserError(f"{run.path} was trained on another model than {config['model']} now is")
-    members = load_comparison(run, model)
-    for member in members:
-        check_fits(member.adapter, model.params)
-    return model, members
+    model = base_of(run)
+    return model, load_comparison(run, model)
 
 
 def lanes_for(members: list[Member], rows: int) -> int:
@@ -100,13 +103,24 @@ def lanes_for(members: list[Member], rows: int) -> int:
 
 def load_comparison(run: RunFolder, model: Model) -> list[Member]:
     """The base model, every seed and every fused adapter of a run."""
-    load = lambda path: for_model(load_adapter(path), model)  # noqa: E731
     members = [Member("base", "base", {})]
     for seed in members_trained(run):
-        members.append(Member(f"seed-{seed}", "seed", load(run.adapter_path(seed))))
+        path, name = run.adapter_path(seed), f"seed-{seed}"
+        if is_whole_model(path):
+            members.append(Member(name, "seed", {}, path))
+        else:
+            members.append(Member(name, "seed", load_update(path, model)))
     for name in run.fused_names():
-        members.append(Member(name, "fused", load(run.fused_path(name))))
+        members.append(Member(name, "fused", load_update(run.fused_path(name), model)))
     return members
+
+
+def _by_weights(model: Model, members: list[Member]) -> Iterator[tuple[Model, list[Member]]]:
+    """All that are over the base together; those with weights of their own one after the other."""
+    yield model, [member for member in members if member.weights is None]
+    for member in members:
+        if member.weights is not None:
+            yield load_any_model(str(member.weights)), [member]
 
 
 def prepare(name: str, model: Model, limit: int | None, template: str) -> Questions:

@@ -39,7 +39,7 @@ def export(base: Path, adapter_folder: Path, out: Path) -> Path:
             for name, added in write_merged(whole, tensors, targets):
                 squared += added
                 progress.advance(1, name)
-        _copy_rest(base, whole)
+        copy_rest(base, whole)
         about = {
             "base": str(base),
             "adapter": adapter_folder.name,
@@ -60,8 +60,8 @@ def _is_conv1d(adapter_folder: Path) -> bool:
     return bool(read_peft_config(adapter_folder).carried.get("fan_in_fan_out"))
 
 
-def _copy_rest(base: Path, whole: Path) -> None:
-    """All that is small and no copy of the weights: configuration, tokenizer, licence.
+def copy_rest(base: Path, whole: Path) -> None:
+    """Copy all that is small and no copy of the weights: configuration, tokenizer, licence.
 
     Of the indices that of our shards alone: others tell of files that are not copied.
     """

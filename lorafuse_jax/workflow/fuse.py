@@ -16,6 +16,7 @@ from lorafuse_jax.formats import is_adapter, read_provenance, save_peft
 from lorafuse_jax.formats.dense import save_dense
 from lorafuse_jax.formats.folder import check_free
 from lorafuse_jax.formats.members import Members
+from lorafuse_jax.full_rank import as_deltas
 from lorafuse_jax.fusion import Operator, compose, get_operator, parse_settings
 from lorafuse_jax.run_folder import RunFolder, versions
 from lorafuse_jax.types import Adapter, LoraPair, UserError
@@ -153,6 +154,8 @@ def _write(
             if request.rank is not None:
                 part, before = _split_measure(part)
                 kept.before += before
+            elif members.full_rank:
+                part = as_deltas(part)
             kept.written += float(squared_norm(part))
             _check_result(part, kept.written)
             yield part

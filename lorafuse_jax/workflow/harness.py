@@ -63,6 +63,11 @@ def evaluate_with_harness(run: RunFolder, request: HarnessRequest) -> None:
     model, members = load_evaluated(run)
     if request.chat and not getattr(model.tokenizer, "chat_template", None):
         raise UserError(f"{model.path}: its tokenizer has no chat template; leave --chat out")
+    if any(member.weights for member in members):
+        raise UserError(
+            f"{run.path} was trained with --method full: give its checkpoints in "
+            f"{run.path / 'adapters'} to lm-eval themselves"
+        )
     engine = make_engine(model)
     for task in request.tasks:
         file = run.path / "harness" / f"{check_name(task)}.json"

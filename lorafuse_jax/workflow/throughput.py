@@ -18,10 +18,15 @@ def model_size(model: Model, stacked: Adapter) -> ModelSize:
     seeds = jax.tree.leaves(stacked)[0].shape[0]
     sliding = sum(config.sliding.layers) if config.sliding else 0
     shapes = adaptable_modules(model.params).values()
+    projections = sum(layers * fan_in * fan_out for layers, fan_in, fan_out in shapes)
+    updates = sum(map(entries, jax.tree.leaves(stacked))) // seeds
+    head = config.vocab_size * config.model_dim
+    if "layers" in stacked:  # all parameters are trained: all products have three directions
+        projections, updates, head = 0, projections, head * 3 // 2
     return ModelSize(
-        projections=sum(layers * fan_in * fan_out for layers, fan_in, fan_out in shapes),
-        head=config.vocab_size * config.model_dim,
-        updates=sum(map(entries, jax.tree.leaves(stacked))) // seeds,
+        projections=projections,
+        head=head,
+        updates=updates,
         attention=config.num_heads * config.head_dim,
         layers=config.num_layers - sliding,
         sliding_layers=sliding,

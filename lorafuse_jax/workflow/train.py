@@ -62,7 +62,7 @@ def train(config: TrainConfig, out: Path, log: Sequence[LoggerName] = ()) -> Run
         if task.source is not None:
             report_contamination(task.source, run)
         state, trajectory = _fit(trainer, run, stop, log)
-        write_adapters(run, state, trajectory, model=model, rules=config.rules)
+        write_adapters(run, state, trajectory, model=model, method=trainer.method)
         console.print(f"wrote {len(run.trained_seeds())} adapters to {out / 'adapters'}")
         if stop():
             raise stop.stopped("the training itself is finished")
@@ -117,7 +117,7 @@ def _fit(
         if not _stalled(config, metrics):  # else it was killed after its last step
             state = fit(
                 state,
-                trainer.model.params,
+                trainer.method.base,
                 seeds=config.seeds,
                 plan=plan,
                 step_fn=trainer.step_fn,

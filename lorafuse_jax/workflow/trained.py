@@ -1,21 +1,18 @@
 """What a finished training leaves: PEFT adapters of the seeds, and averages along their way."""
 
-from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorafuse_jax.adapter import combine, take
-from lorafuse_jax.formats.peft import save_peft
-from lorafuse_jax.formats.targets import last_parts
-from lorafuse_jax.lora import LoraRule, scaled
+from lorafuse_jax.adapter import combine
 from lorafuse_jax.models.hub import Model
-from lorafuse_jax.names import fan_in_fan_out, for_files
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.training.step import RUNNING, TrainState
 from lorafuse_jax.training.trajectory import Trajectory, of_seed
 from lorafuse_jax.types import Adapter
+from lorafuse_jax.workflow.method import Method, save_update
 from lorafuse_jax.workflow.progress import console
 
 AVERAGE_SOURCE = "arXiv:2209.14981 (LAWA)"
@@ -27,9 +24,9 @@ def write_adapters(
     trajectory: Trajectory | None,
     *,
     model: Model,
-    rules: Sequence[LoraRule],
+    method: Method,
 ) -> None:
-    """Write every seed's adapter, and its average where a trajectory was kept.
+    """Write what every seed has become, and its average where a trajectory was kept.
 
     A seed that was frozen goes to ``frozen/seed-K``, where no fusion or evaluation looks for
     members; it gets no average. What is there already is kept.
@@ -43,11 +40,15 @@ def write_adapters(
             about["frozen_at"] = frozen_at
         # Averages first: a run counts as finished when its seeds are there.
         if trajectory is not None and runs:
-            average, count = average_along(trajectory, k, rules)
+            average, count = average_along(trajectory, k, method)
             named = about | {"operator": f"mean of the last {count}", "source": AVERAGE_SOURCE}
-            _write(run.fused_path(f"average-seed-{seed}"), average, model, named)
+            average_path = run.fused_path(f"average-seed-{seed}")
+            if not average_path.exists():
+                save_update(average_path, average, model, named)
         path = run.adapter_path(seed) if runs else run.frozen_path(seed)
-        _write(path, scaled(take(state.adapter, k), rules), model, about)
+        if not path.exists():
+            trained = jax.tree.map(lambda leaf, k=k: leaf[k], state.adapter)
+            method.save(trained, k, path, about)
         if not runs:
             console.print(
                 f"seed {seed} was frozen at step {frozen_at}: what it had learnt before is in "
@@ -55,9 +56,7 @@ def write_adapters(
             )
 
 
-def average_along(
-    trajectory: Trajectory, number: int, rules: Sequence[LoraRule]
-) -> tuple[Adapter, int]:
+def average_along(trajectory: Trajectory, number: int, method: Method) -> tuple[Adapter, int]:
     """The exact mean of one seed's kept deltas (rank M R), and of how many.
 
     LAWA averages all weights of a trajectory's last checkpoints; over a frozen base that is the
@@ -65,14 +64,7 @@ def average_along(
     out how the two moved together. Departure: the paper's checkpoints are ends of epochs, these are
     the held-out evaluations.
     """
-    kept = scaled(of_seed(trajectory, number), rules)
+    assert method.update is not None  # TrainConfig refuses averages of others
+    kept = jax.vmap(lambda trained: method.update(trained, number))(of_seed(trajectory, number))
     count = next(iter(kept.values()))[0].shape[0]
     return combine(kept, jnp.full(count, 1 / count)), count
-
-
-def _write(path: Any, adapter: Adapter, model: Model, about: dict[str, Any]) -> None:
-    if path.exists():
-        return
-    files = for_files(adapter, model)
-    carried = {"target_modules": last_parts(files), "fan_in_fan_out": fan_in_fan_out(model)}
-    save_peft(path, files, base_model=str(model.path), provenance=about, carried=carried)

@@ -2,37 +2,40 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from lorafuse_jax.adapted import batch_log_probs
 from lorafuse_jax.data.batches import full_batches
 from lorafuse_jax.data.loader import Loader
-from lorafuse_jax.lora import adaptable_modules, init_adapter, match_rules
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.training.loop import FitPlan, Heldout
+from lorafuse_jax.training.lora_plus import lora_plus
 from lorafuse_jax.training.objective import answer_loss, heldout_loss
 from lorafuse_jax.training.step import (
     Member,
     TrainState,
     adamw,
-    init_state,
     make_train_step,
     seed_keys,
+    state_of,
 )
 from lorafuse_jax.types import Params, UserError
 from lorafuse_jax.workflow.fused_loss import fused_heldout_loss
 from lorafuse_jax.workflow.inputs import EncodedTask
+from lorafuse_jax.workflow.method import Method
+from lorafuse_jax.workflow.method_full import dense_method, full_method
+from lorafuse_jax.workflow.method_lora import dora_method, lora_method
 from lorafuse_jax.workflow.train_config import TrainConfig
 
 CHECKPOINT_SECONDS = 300.0
 """Work that is lost at most, besides a step, when a process is killed."""
 
-STREAMS: dict[str, int] = {"init": 1, "order": 2, "dropout": 3}
+DROPOUT_STREAM = 3
 HELDOUT_ROWS = 4
+
+METHODS = {"lora": lora_method, "dora": dora_method, "dense": dense_method, "full": full_method}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Trainer:
 
     config: TrainConfig
     model: Model
+    method: Method
     loader: Loader
     plan: FitPlan
     tx: optax.GradientTransformation
@@ -50,43 +54,45 @@ class Trainer:
 
     def fresh_state(self) -> TrainState:
         """The state before the first step."""
-        keys = seed_keys(self.config.stream_seeds("init"), STREAMS["init"])
-        init = partial(init_adapter, params=self.model.params, rules=self.config.rules)
-        return init_state(keys, init, self.tx)
+        return state_of(self.method.fresh(), self.tx)
 
     def member(self) -> Member:
         """What is each seed's own."""
-        config = self.config
-        return Member(
-            learning_rate=jnp.full(len(config.seeds), config.learning_rate),
-            dropout_key=seed_keys(config.stream_seeds("dropout"), STREAMS["dropout"]),
-        )
+        return member_of(self.config, self.method)
 
     def evaluate(self, state: TrainState, params: Params) -> Heldout:
         """Losses on validation, of the members and of the fused adapter."""
-        fused = self.fused(state, params) if self.fused else None
+        fused = self.fused(state) if self.fused else None
         return Heldout(self.heldout(state, params), fused)
+
+
+def member_of(config: TrainConfig, method: Method) -> Member:
+    """What is each seed's own."""
+    return Member(
+        learning_rate=jnp.array(config.learning_rates),
+        dropout_key=seed_keys(config.stream_seeds("dropout"), DROPOUT_STREAM),
+        scale=method.scale,
+    )
 
 
 def make_trainer(config: TrainConfig, model: Model, task: EncodedTask) -> Trainer:
     """Everything that training needs; all that can be wrong with the input is found here."""
-    rules = config.rules
-    match_rules(adaptable_modules(model.params), rules)
-    examples = config.examples or len(task.train)
+    method = METHODS[config.method](config, model)
+    examples = config.examples or round(config.subset * len(task.train))
     num_steps = max(1, examples // config.examples_per_step)
     loader = Loader(
         task.train,
         order_seeds=config.stream_seeds("order"),
         examples_per_step=config.examples_per_step,
         num_steps=num_steps,
+        micro_batches=config.micro_batches,
+        subset=config.subset,
+        subset_seeds=config.stream_seeds("subset"),
     )
-    tx = adamw(num_steps=num_steps, warmup_steps=round(0.05 * num_steps))
-
-    def log_probs(adapter, params, batch, dropout_key):
-        return batch_log_probs(
-            model.config, params, adapter, batch, rules=rules, dropout_key=dropout_key
-        )
-
+    tx = optax.chain(
+        adamw(num_steps=num_steps, warmup_steps=round(0.05 * num_steps)),
+        lora_plus(config.lora_plus),
+    )
     every = config.fuse_every or max(1, num_steps // 3)
     _check_evaluations(config, every, num_steps)
     validation = full_batches(
@@ -95,19 +101,23 @@ def make_trainer(config: TrainConfig, model: Model, task: EncodedTask) -> Traine
     trainer = Trainer(
         config=config,
         model=model,
+        method=method,
         loader=loader,
         plan=FitPlan(
             num_steps=num_steps, heldout_every=every, checkpoint_seconds=CHECKPOINT_SECONDS
         ),
         tx=tx,
-        step_fn=make_train_step(answer_loss(log_probs), tx),
-        heldout=heldout_loss(log_probs, validation),
+        step_fn=make_train_step(
+            answer_loss(method.log_probs), tx, seeds_per_pass=config.seeds_per_pass
+        ),
+        heldout=heldout_loss(method.log_probs, validation, member_of(config, method)),
         fused=None,
     )
     if config.fuse_every is None:
         return trainer
     stacked = jax.eval_shape(trainer.fresh_state).adapter
-    fused = fused_heldout_loss(config.fuse_operator, model, rules, validation, stacked)
+    assert method.update is not None  # TrainConfig refuses the others
+    fused = fused_heldout_loss(config.fuse_operator, model, method.update, validation, stacked)
     return replace(trainer, fused=fused)
 
 

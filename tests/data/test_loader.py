@@ -4,6 +4,7 @@ import pytest
 from lorafuse_jax.data.batches import Batch
 from lorafuse_jax.data.loader import Loader, _row_counts
 from lorafuse_jax.data.order import order_for_epoch
+from lorafuse_jax.data.subset import subset_of
 from lorafuse_jax.types import UserError
 from tests.data.test_batches import check_whole, encoded
 
@@ -118,3 +119,32 @@ def test_loader_takes_the_smallest_shape_that_holds_a_step():
             check_whole(Batch(*(leaf[k, 0] for leaf in batch)), own)
     assert set(rows) == {shape.rows for shape in loader.shapes}
     assert rows.count(1) > 10
+
+
+def test_loader_gives_each_seed_its_own_subset_once_an_epoch():
+    examples = encoded([(4 + n % 5, 2) for n in range(20)], seed=2)
+    settings = {"order_seeds": (1, 2, 1), "subset": 0.4, "examples_per_step": 4, "num_steps": 4}
+    own = Loader(examples, subset_seeds=(1, 2, 2), **settings)
+    seen = [
+        [{n for s in steps for n in own.chosen(seed, s, subset)} for steps in ((0, 1), (2, 3))]
+        for seed, subset in ((1, 1), (2, 2), (1, 2))
+    ]
+    for first_epoch, second_epoch in seen:
+        assert first_epoch == second_epoch and len(first_epoch) == 8
+    assert seen[0] != seen[1] == seen[2]
+    assert own.chosen(1, 0, 2) != own.chosen(2, 0, 2)
+    for step in range(4):
+        batch = own.batch(step)
+        for member, draw in enumerate(((1, 1), (2, 2), (1, 2))):
+            some = [examples[n] for n in own.chosen(draw[0], step, draw[1])]
+            check_whole(Batch(*(leaf[member, 0] for leaf in batch)), some)
+    shared = Loader(examples, subset_seeds=(7, 7, 7), **settings)
+    np.testing.assert_array_equal(shared.batch(1).tokens[0], shared.batch(1).tokens[2])
+
+
+def test_subset_is_drawn_from_its_seed_alone_and_is_of_the_nearest_size():
+    assert subset_of(3, 0.5, 9).tolist() == subset_of(3, 0.5, 9).tolist()
+    assert len(subset_of(3, 0.3, 9)) == 3 and len(subset_of(3, 0.01, 9)) == 1
+    assert subset_of(3, 1.0, 9).tolist() == list(range(9))
+    counts = sum(np.bincount(subset_of(seed, 0.5, 10), minlength=10) for seed in range(400))
+    assert np.abs(counts - 200).max() < 60

@@ -56,8 +56,13 @@ def member(seeds, learning_rate):
     return Member(jnp.full(len(seeds), learning_rate), seed_keys(seeds, 3))
 
 
-def log_probs(adapter, params, batch, key):
-    return batch_log_probs(CONFIG, params, adapter, batch, rules=RULES, dropout_key=key)
+def log_probs(adapter, params, batch, member):
+    return batch_log_probs(
+        CONFIG, params, adapter, batch, rules=RULES, dropout_key=member.dropout_key
+    )
+
+
+WITHOUT_DROPOUT = Member(jnp.ones(()), None)
 
 
 def train(seeds, data_seeds=None, params=None):
@@ -110,7 +115,7 @@ def test_training_overfits_one_batch():
     tx = adamw(num_steps=80, warmup_steps=4)
     rules = (LoraRule(rank=8),)
 
-    def plain(adapter, params, batch, key):
+    def plain(adapter, params, batch, member):
         return batch_log_probs(CONFIG, params, adapter, batch, rules=rules)
 
     step_fn = make_train_step(answer_loss(plain), tx)
@@ -154,7 +159,7 @@ def test_loss_is_the_mean_over_answer_tokens_in_plain_softmax():
     one = examples(3, count=1)[0]
     batch = packed([one], BatchShape(1, 16, 8))
     adapter = init_adapter(jax.random.key(0), params, RULES)
-    total, weight = answer_loss(log_probs)(adapter, params, batch, None)
+    total, weight = answer_loss(log_probs)(adapter, params, batch, WITHOUT_DROPOUT)
     from_torch = plain_answer_loss(params, one)
     np.testing.assert_allclose(total / weight, from_torch, rtol=1e-5)
 
@@ -164,7 +169,7 @@ def test_loss_of_weighted_chats_is_the_weighted_mean_over_their_answers_in_plain
     some = chats(4)
     adapter = init_adapter(jax.random.key(0), params, RULES)
     total, weight = answer_loss(log_probs)(
-        adapter, params, packed(some, BatchShape(2, 40, 40)), None
+        adapter, params, packed(some, BatchShape(2, 40, 40)), WITHOUT_DROPOUT
     )
     sums = [plain_sums(params, one) for one in some]
     np.testing.assert_allclose(weight, sum(part for _, part in sums), rtol=1e-6)
@@ -195,7 +200,7 @@ def test_heldout_loss_is_the_training_loss_without_dropout():
     tx = adamw(num_steps=2, warmup_steps=0)
     state = init_state(seed_keys(SEEDS, 1), lambda key: init_adapter(key, params, RULES), tx)
     batches = [packed(examples(n), BatchShape(4, 24, 40)) for n in range(2)]
-    measured = heldout_loss(log_probs, batches)(state, params)
+    measured = heldout_loss(log_probs, batches, member(SEEDS, 1.0))(state, params)
     sums = sum(
         float(
             (
@@ -203,7 +208,7 @@ def test_heldout_loss_is_the_training_loss_without_dropout():
                     {k: type(v)(*(x[0] for x in v)) for k, v in state.adapter.items()},
                     params,
                     batch,
-                    None,
+                    WITHOUT_DROPOUT,
                 )
                 * batch.loss_weight
             ).sum()
@@ -218,7 +223,7 @@ def test_clipping_is_per_seed():
     """A seed with a huge gradient must not shrink another's."""
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(1.0))
 
-    def loss(adapter, params, batch, key):
+    def loss(adapter, params, batch, member):
         return (adapter["m"] * batch).sum(), jnp.ones(())
 
     step_fn = make_train_step(loss, tx)
@@ -250,7 +255,7 @@ def moved(step_fn, batch, params, tx, seeds=SEEDS):
 def test_micro_batches_add_up_to_the_step_of_one_batch():
     params, tx = tiny_params(CONFIG), optax.sgd(1.0)
 
-    def plain(adapter, params, batch, key):
+    def plain(adapter, params, batch, member):
         return batch_log_probs(CONFIG, params, adapter, batch, rules=RULES)
 
     step_fn = make_train_step(answer_loss(plain), tx)

@@ -76,13 +76,15 @@ def test_metrics_have_every_step_and_seed_and_heldout_at_the_end(finished):
     assert lines[-1]["train_loss"] < lines[1]["train_loss"]
 
 
-@pytest.mark.parametrize("stream", ["init", "order", "dropout"])
+@pytest.mark.parametrize("stream", ["init", "order", "dropout", "subset"])
 def test_shared_streams_are_shared_and_only_they(inputs, tmp_path, stream):
-    others = tuple(s for s in ("init", "order", "dropout") if s != stream)
-    same = train(config(inputs, shared=("init", "order", "dropout"), examples=8), tmp_path / "same")
+    streams = ("init", "order", "dropout", "subset")
+    others = tuple(s for s in streams if s != stream)
+    settings = {"examples": 8, "subset": 0.8}
+    same = train(config(inputs, shared=streams, **settings), tmp_path / "same")
     first, second = adapters(same).values()
     jax.tree.map(np.testing.assert_array_equal, first, second)
-    differ = train(config(inputs, shared=others, examples=8), tmp_path / "differ")
+    differ = train(config(inputs, shared=others, **settings), tmp_path / "differ")
     first, second = adapters(differ).values()
     key = "layers/mlp/up_proj"
     assert np.abs(first[key].lora_b - second[key].lora_b).max() > 0
