@@ -210,13 +210,15 @@ def test_fusion_and_choice_leave_a_frozen_seed_out_and_say_so(frozen, tmp_path, 
     assert best_seed(frozen) in (1, 3)
 
 
-def test_fused_loss_leaves_a_frozen_seed_out(frozen, whole):
-    fused = [
+def test_fused_loss_leaves_a_frozen_seed_out(inputs, frozen, whole, tmp_path):
+    without = train(config(inputs, seeds=(1, 3)), tmp_path / "without")
+    mine, healthy, others = (
         {line["step"]: line["heldout_loss"] for line in run.metrics() if "fused" in line}
-        for run in (frozen, whole)
-    ]
-    assert fused[0][2] == fused[1][2]
-    assert fused[0][4] != fused[1][4]
+        for run in (frozen, whole, without)
+    )
+    assert mine[2] == healthy[2] != pytest.approx(others[2], rel=1e-5)
+    assert mine[4] == pytest.approx(others[4], rel=1e-5)
+    assert mine[6] == pytest.approx(others[6], rel=1e-5)
 
 
 def test_frozen_seed_stays_frozen_over_a_resume(inputs, frozen, tmp_path, at_step, monkeypatch):
