@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +36,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether there was no room, or no quota, left: from Python, safetensors or tensorstore."""
+    """Whether there was no room, or no quota, left: from Python, safetensors or tensorstore.
+
+    The last two raise errors of other kinds, which have the system's words in them.
+    """
+    full = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    text = str(error)
-    return any(f"os error {n}" in text.lower() for n in (errno.ENOSPC, errno.EDQUOT))
+        return error.errno in full
+    return any(os.strerror(number).lower() in str(error).lower() for number in full)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Figures: results with intervals, held-out loss while training; as PNG or as SVG text."""
+"""Figures of results with intervals, and any figure as SVG text."""
 
 from html import escape
 from io import StringIO
@@ -6,7 +6,7 @@ from io import StringIO
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator
 
 from lorafuse_jax.evaluation.statistics import Interval
 from lorafuse_jax.evaluation.summary import Row, RowKind, Summary
@@ -21,7 +21,6 @@ COLOURS: dict[RowKind, str] = {
     "union": "#b9bdc4",
 }
 LABEL = "#3a3f47"
-PALETTE = ("#4c78a8", "#d9622b", "#54a24b", "#7a52a3", "#b5892b", "#3a9ea5", "#c44e6b", "#777777")
 
 
 def results_figure(summary: Summary) -> Figure:
@@ -49,42 +48,6 @@ def results_figure(summary: Summary) -> Figure:
         ha="left",
         fontsize=11,
     )
-    return figure
-
-
-def loss_figure(metrics: list[dict]) -> Figure:
-    """Training loss (thin) and held-out loss (dots) of every seed.
-
-    Args:
-        metrics: at least one of ``{"step", "seed", "train_loss"}``, ``"heldout_loss"`` in some.
-    """
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for number, seed in enumerate(dict.fromkeys(line["seed"] for line in metrics)):
-        colour = PALETTE[number % len(PALETTE)]
-        own = [line for line in metrics if line["seed"] == seed]
-        held = [line for line in own if "heldout_loss" in line]
-        axes.plot(
-            [line["step"] for line in own],
-            [line["train_loss"] for line in own],
-            color=colour,
-            lw=0.7,
-            alpha=0.5,
-        )
-        axes.plot(
-            [line["step"] for line in held],
-            [line["heldout_loss"] for line in held],
-            color=colour,
-            marker="o",
-            ms=4,
-            label=f"seed {seed}" + (f": {held[-1]['heldout_loss']:.3f}" if held else ""),
-        )
-    axes.set_xlabel("step (thin: training batch; dots: held-out, the last in the legend)")
-    axes.set_ylabel("nats per answer token")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.legend(frameon=False, fontsize=9)
-    _clean(axes)
     return figure
 
 
@@ -130,9 +93,10 @@ def _panel(
             text = f"off the axis: {number_format.format(value)}"
         at_edge = axes.get_yaxis_transform()
         axes.text(1.01, place, text, transform=at_edge, va="center", fontsize=9, color=LABEL)
-    _clean(axes)
+    clean(axes)
 
 
-def _clean(axes: Axes) -> None:
+def clean(axes: Axes) -> None:
+    """Without the lines above and to the right."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -6,9 +6,10 @@ from html import escape
 from lorafuse_jax.evaluation.predictions import Prediction
 from lorafuse_jax.evaluation.summary import Summary
 from lorafuse_jax.report.examples import disagreements
-from lorafuse_jax.report.figure import loss_figure, results_figure, svg
+from lorafuse_jax.report.figure import results_figure, svg
 from lorafuse_jax.report.style import STYLE
 from lorafuse_jax.report.table import format_p, html_table
+from lorafuse_jax.report.training import loss_figure, loss_words
 from lorafuse_jax.report.verdict import verdict
 
 CAVEATS = (
@@ -49,7 +50,7 @@ def report_page(
         parts.append(_complementarity(summary))
         parts.append(disagreements(summary.task, predictions, prompts or {}))
     if metrics:
-        parts.append("<h2>Training</h2>" + svg(loss_figure(metrics), "loss of every seed by step"))
+        parts.append("<h2>Training</h2>" + svg(loss_figure(metrics), loss_words(metrics)))
     caveats = "".join(f"<li>{escape(caveat)}</li>" for caveat in CAVEATS)
     parts.append(f"<h2>How to read this</h2><ul>{caveats}</ul>")
     return (

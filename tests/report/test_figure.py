@@ -6,15 +6,8 @@ import pytest
 from lorafuse_jax.evaluation.predictions import scores_by_task
 from lorafuse_jax.evaluation.statistics import Interval
 from lorafuse_jax.evaluation.summary import summarize
-from lorafuse_jax.report.figure import loss_figure, results_figure, svg
+from lorafuse_jax.report.figure import results_figure, svg
 from tests.evaluation.given import rows
-
-METRICS = [
-    {"step": step, "seed": seed, "train_loss": 1 / (step + seed)}
-    | ({"heldout_loss": 0.5 / step} if step == 3 else {})
-    for step in (1, 2, 3)
-    for seed in (11, 42)
-]
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +48,6 @@ def test_results_figure_of_models_without_spread_is_drawn(summary):
     flat = [replace(row, accuracy=same, log_likelihood=same) for row in summary.rows]
     left, _ = results_figure(replace(summary, rows=flat)).axes
     assert left.get_xlim()[0] < 50 < left.get_xlim()[1]
-
-
-def test_loss_figure_draws_train_and_heldout_of_every_seed():
-    (axes,) = loss_figure(METRICS).axes
-    assert [list(line.get_xdata()) for line in axes.lines] == [[1, 2, 3], [3]] * 2
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "seed 11: 0.167",
-        "seed 42: 0.167",
-    ]
 
 
 def test_svg_is_well_formed_labelled_and_the_same_twice(summary):

@@ -45,30 +45,6 @@ def command(monkeypatch, *words):
     cli.main()
 
 
-def test_resumed_training_equals_uninterrupted_bitwise(inputs, finished, tmp_path, monkeypatch):
-    real_fit = train_module.fit
-
-    def stopped_fit(state, params, *, save, **rest):
-        def save_and_stop(step, state):
-            save(step, state)
-            if step == 3:
-                raise KeyboardInterrupt
-
-        return real_fit(state, params, save=save_and_stop, **rest)
-
-    out = tmp_path / "stopped"
-    monkeypatch.setattr(train_module, "fit", stopped_fit)
-    with pytest.raises(KeyboardInterrupt):
-        train(config(inputs), out)
-    assert not (out / "adapters").exists()
-    monkeypatch.setattr(train_module, "fit", real_fit)
-    run = train(config(inputs), out)
-    for seed, adapter in adapters(finished).items():
-        jax.tree.map(np.testing.assert_array_equal, adapter, adapters(run)[seed])
-    strip = lambda lines: [{**line, "tokens_per_s": 0} for line in lines]  # noqa: E731
-    assert strip(run.metrics()) == strip(finished.metrics())
-
-
 def test_metrics_have_every_step_and_seed_and_heldout_at_the_end(finished):
     lines = finished.metrics()
     assert [(x["step"], x["seed"]) for x in lines] == [(s, k) for s in range(1, 11) for k in (1, 2)]
