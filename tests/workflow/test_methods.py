@@ -23,7 +23,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "lora_plus": {"lora_plus": 16.0, "learning_rate": 1e-3},
     "dora": {"method": "dora", "rank": (2, 5)},
     "pissa": {"init": "pissa"},
-    "olora": {"init": "olora", "learning_rate": 3e-4},
+    "olora": {"init": "olora", "learning_rate": 1e-3, "dropout": 0.0},
     "dense": {"method": "dense", "rank": 8, "learning_rate": 1e-3, "dropout": 0.0},
     "full": {"method": "full", "rank": 8, "learning_rate": 1e-3, "dropout": 0.0},
 }
