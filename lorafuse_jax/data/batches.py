@@ -80,7 +80,11 @@ def pack(examples: Sequence[Encoded], shape: BatchShape) -> Batch:
 
 
 def full_batches(examples: Sequence[Encoded], row_length: int, rows: int) -> list[Batch]:
-    """All examples once, in batches of ``rows`` rows and one common shape."""
+    """All examples once, in batches of ``rows`` rows and one common shape.
+
+    Rows are as long as the longest example, if that is more than ``row_length``.
+    """
+    row_length = max(row_length, *(example.length for example in examples))
     packed = assign_rows([example.length for example in examples], row_length)
     groups = [
         [examples[number] for row in packed[start : start + rows] for number in row]

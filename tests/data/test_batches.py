@@ -105,3 +105,11 @@ def test_the_first_token_of_an_example_has_no_loss():
 def test_pack_pads_losses_with_weight_zero():
     batch = pack(encoded([(3, 2)], seed=0), BatchShape(1, 8, 5))
     assert batch.loss_weight.tolist() == [1, 1, 0, 0, 0]
+
+
+def test_full_batches_have_rows_for_an_example_longer_than_asked():
+    examples = encoded([(3, 2), (20, 4)], seed=0)
+    batches = full_batches(examples, row_length=8, rows=1)
+    assert batches[0].tokens.shape == (1, 24)
+    targets = np.concatenate([b.loss_target[b.loss_weight > 0] for b in batches])
+    assert sorted(targets) == sorted(t for e in examples for t in e.completion)
