@@ -14,7 +14,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from lorafuse_jax import cli
-from lorafuse_jax.data.batches import Loader
+from lorafuse_jax.data.loader import Loader
 from lorafuse_jax.formats import load_adapter, read_provenance
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.training import peak
