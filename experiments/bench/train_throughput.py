@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -26,7 +27,7 @@ from train_work import MEANS
 WORKER = Path(__file__).with_name("train_work.py")
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 TWO_THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "ASDiv, 3 seeds, 16 a step": {"data": "asdiv", "seeds": 3, "batch": 16},
     "ASDiv, 8 seeds, 8 a step": {"data": "asdiv", "seeds": 8, "batch": 8},
     "GSM-symbolic, 3 seeds, 8 a step": {"data": "gsm-symbolic", "seeds": 3, "batch": 8},
@@ -36,16 +37,13 @@ HEADLINE = next(iter(SETTINGS))
 console = Console(width=118, highlight=False)
 
 
-def work(worker: str, environment: dict | None = None, **options) -> dict:
+def work(worker: str, large_pages: bool = True, **options: Any) -> dict:
     """Run one worker in a fresh process on two threads."""
     words = []
     for name, value in options.items():
         words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    environment = {
-        **os.environ,
-        **TWO_THREADS,
-        **(LARGE_PAGES if environment is None else environment),
-    }
+    pages = LARGE_PAGES if large_pages else {}
+    environment = {**os.environ, **TWO_THREADS, **pages}
     command = [sys.executable, str(WORKER), worker, *words]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -147,7 +145,7 @@ def each_means_off() -> dict:
     table.add_row("nothing", f"{with_all:.0f}", "")
     found = {}
     for means in (*MEANS, "large pages"):
-        some = work("ours", {}, **options) if means == "large pages" else None
+        some = work("ours", large_pages=False, **options) if means == "large pages" else None
         result = some or work("ours", off=means, **options)
         found[means] = round(with_all / rate(result), 3)
         memory_note = f", {result['temporary_gb']:.2f} GB" if means == "rematerialisation" else ""

@@ -1,7 +1,7 @@
 """How the losses went while training: a figure, and the same in words."""
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 
 from lorafuse_jax.report.figure import clean
 
@@ -20,12 +20,13 @@ def loss_figure(metrics: list[dict]) -> Figure:
     """
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots()
+    last = max(line["step"] for line in metrics)
+    size = last // 100 if last > 200 else 1
     for number, seed in enumerate(_seeds(metrics)):
         colour = PALETTE[number % len(PALETTE)]
         own = [line for line in metrics if line.get("seed") == seed]
-        steps, losses = _smooth(
-            [(float(x["step"]), x["train_loss"]) for x in own if "train_loss" in x]
-        )
+        points = [(float(x["step"]), x["train_loss"]) for x in own if "train_loss" in x]
+        steps, losses = _smooth(points, size)
         axes.plot(steps, losses, color=colour, lw=0.7, alpha=0.5)
         held = [line for line in own if "heldout_loss" in line]
         frozen = [line for line in own if "frozen_at" in line]
@@ -55,6 +56,7 @@ def loss_figure(metrics: list[dict]) -> Figure:
     axes.set_ylabel("nats per answer token")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=9)
@@ -93,8 +95,8 @@ def _fused(metrics: list[dict]) -> dict[str, list[dict]]:
     return found
 
 
-def _smooth(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    size = len(points) // 100 if len(points) > 200 else 1
+def _smooth(points: list[tuple[float, float]], size: int) -> tuple[list[float], list[float]]:
+    """Means of so many points after one another."""
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     mean = lambda values: sum(values) / len(values)  # noqa: E731
     return [mean([p[0] for p in g]) for g in groups], [mean([p[1] for p in g]) for g in groups]

@@ -13,13 +13,14 @@ import pytest
 from lorafuse_jax import forward, load_adapter, load_model
 from lorafuse_jax.adapter import to_delta
 from lorafuse_jax.formats import read_provenance
-from lorafuse_jax.lora import LoraRule
+from lorafuse_jax.lora import LoraRule, scaled
 from lorafuse_jax.training import peak
 from lorafuse_jax.training.trajectory import fresh_trajectory, keep
 from lorafuse_jax.types import DenseDelta, LoraPair, UserError
 from lorafuse_jax.workflow import trainer
 from lorafuse_jax.workflow.inputs import load_inputs
 from lorafuse_jax.workflow.loggers import check_loggers, open_loggers
+from lorafuse_jax.workflow.method import Method
 from lorafuse_jax.workflow.throughput import model_size
 from lorafuse_jax.workflow.train import train
 from lorafuse_jax.workflow.train_config import TrainConfig
@@ -114,7 +115,7 @@ def test_what_cannot_be_watched_is_said_before_anything_is_written(
 
 def test_patience_stops_and_a_repeat_knows_it(inputs, tmp_path, monkeypatch, capsys):
     losses = [3.0, 2.0, 2.5, 2.1, 1.0, 1.0]
-    scripted = lambda state, params: losses[int(state.step[0]) - 1]  # noqa: E731
+    scripted = lambda state: losses[int(state.step[0]) - 1]  # noqa: E731
     monkeypatch.setattr(trainer, "fused_heldout_loss", lambda *a: scripted)
     settings, out = config(inputs, fuse_every=1, patience=2), tmp_path / "run"
     done = train(settings, out)
@@ -145,7 +146,8 @@ def test_average_is_of_the_deltas_and_not_of_the_factors():
     for stacked in stacks:
         trajectory = keep(trajectory, stacked)
     rule = LoraRule(targets="m", rank=2, alpha=8.0)
-    average, count = average_along(trajectory, 1, (rule,))
+    method = Method({}, dict, None, print, print, lambda trained, _: scaled(trained, (rule,)))
+    average, count = average_along(trajectory, 1, method)
     deltas = [np.float64(s["m"].lora_a[1]) @ np.float64(s["m"].lora_b[1]) for s in stacks[1:]]
     exact = 4 * np.mean(deltas, axis=0)
     found = np.asarray(to_delta(average)["m"].delta)
