@@ -1,6 +1,8 @@
 """Settings of the test run: they must be made before jax is imported."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +26,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         by_operator = item.path.name == "test_contract.py" and operator
         group = f"contract {operator.name}" if by_operator else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+MOST_MAPS = 20_000
+"""Memory maps of a process; Linux allows 65,530, and XLA crashes in compiling where they end."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_let_go() -> Iterator[None]:
+    """Between two files: every compiled program takes a few maps, and is kept while jax lives."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        import jax  # noqa: PLC0415
+
+        jax.clear_caches()
