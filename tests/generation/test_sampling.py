@@ -44,6 +44,17 @@ def test_tokens_are_drawn_as_often_as_the_softmax_says():
     np.testing.assert_allclose(found, jax.nn.softmax(row / 1.3), atol=4 * 0.5 / count**0.5)
 
 
+def test_every_token_of_a_row_is_drawn_anew():
+    """The same logits a thousand times over: what is drawn depends on how many were before."""
+    one = Sampling(*(jnp.repeat(x[:1], 1000, axis=0) for x in sampling(1.3)))
+    many = jnp.broadcast_to(jnp.asarray(logits(seed=4)[0, :6]), (1000, 6))
+    drawn = choose(many, one, jnp.arange(1000), Choice(True, False, 0))
+    found = np.bincount(np.asarray(drawn), minlength=6) / 1000
+    np.testing.assert_allclose(found, jax.nn.softmax(many[0] / 1.3), atol=4 * 0.5 / 1000**0.5)
+    again = choose(many, one, jnp.full(1000, 7), Choice(True, False, 0))
+    assert len(np.unique(again)) == 1
+
+
 def test_temperature_zero_is_greedy_beside_rows_that_sample():
     given = jnp.asarray(logits(seed=5))
     mixed = sampling(0.0)._replace(temperature=jnp.array([0.0, 5.0, 0.0, 5.0]))
