@@ -3,7 +3,7 @@
 ``kernel = residual + scale * A0 @ B0``: the residual is frozen in the kernel's place and A0, B0 are
 trained on. The seeds share both, as the base is held once; so nothing is drawn, and initialisation
 does not differ between seeds. (PiSSA's fast variant draws its sketch at random; here the SVD is the
-exact one.)
+exact one.) Dropout on the input of such an update drops inputs of a part of the base, as in PEFT.
 
 What is trained so is, relative to the original base, the low-rank update ``scale * (A B - A0 B0)``
 of rank 2 R, which is what is written, as by PEFT's ``path_initial_model_for_weight_conversion``.

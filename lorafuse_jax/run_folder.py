@@ -5,7 +5,7 @@
       contamination.json   what the held-out splits have in common with the training data
       metrics.jsonl        a line a step and seed
       checkpoints/         training state (orbax)
-      adapters/seed-11/    each seed's adapter, PEFT format
+      adapters/seed-11/    each seed's adapter, PEFT format; by method, deltas or a checkpoint
       frozen/seed-42/      instead, where a loss was not finite: the seed as it was before
       fused/NAME/          each fused adapter, with operator, hyper-parameters and member hashes
       predictions.jsonl    every example, every model

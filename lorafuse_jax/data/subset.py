@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Int
 
 SUBSET_STREAM = 0x5B5E
+"""Tells the generator of subsets from other uses of the same seed."""
 
 
 def subset_of(seed: int, share: float, num_examples: int) -> Int[np.ndarray, " n"]:

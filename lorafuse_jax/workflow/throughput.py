@@ -8,10 +8,9 @@ from lorafuse_jax.lora import adaptable_modules
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.training.flops import ModelSize, count_work, needed_flops
 from lorafuse_jax.training.peak import matmul_peak
-from lorafuse_jax.types import Adapter
 
 
-def model_size(model: Model, stacked: Adapter) -> ModelSize:
+def model_size(model: Model, stacked: Any) -> ModelSize:
     """What the model and its seeds' adapters take of arithmetic."""
     config = model.config
     entries = lambda leaf: leaf.size  # noqa: E731
@@ -37,7 +36,7 @@ def model_size(model: Model, stacked: Adapter) -> ModelSize:
 class Throughput:
     """Of the steps of one run; measures the machine's peak when it is made, within a second."""
 
-    def __init__(self, model: Model, stacked: Adapter) -> None:
+    def __init__(self, model: Model, stacked: Any) -> None:
         self._size = model_size(model, stacked)
         self._peak = matmul_peak() * len(jax.devices())
 

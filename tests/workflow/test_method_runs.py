@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from peft import PeftModel
@@ -100,10 +101,10 @@ def test_fused_while_training_and_averages_are_of_updates_of_the_original_base(
         for module, pair in average.items():
             np.testing.assert_allclose(dense(pair), dense(update[module]), atol=1e-6)
     mean = {
-        module: DenseDelta(np.mean([dense(update[module]) for update in seeds], axis=0))
+        module: DenseDelta(jnp.mean(jnp.stack([dense(u[module]) for u in seeds]), axis=0))
         for module in seeds[0]
     }
-    rows = full_batches(task.validation[:4], 64, 2)
+    rows = jax.tree.map(jnp.asarray, full_batches(task.validation[:4], 64, 2))
     sums = [batch_log_probs(model.config, model.params, mean, some, rules=()) for some in rows]
     total = -sum((one * some.loss_weight).sum() for one, some in zip(sums, rows, strict=True))
     expected = total / sum(some.loss_weight.sum() for some in rows)

@@ -22,8 +22,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "per_seed": {"rank": (2, 5), "alpha": (4.0, 16.0), "learning_rate": (1e-2, 3e-3)},
     "lora_plus": {"lora_plus": 16.0, "learning_rate": 1e-3},
     "dora": {"method": "dora", "rank": (2, 5)},
-    "pissa": {"init": "pissa"},
-    "olora": {"init": "olora", "learning_rate": 1e-3, "dropout": 0.0},
+    "pissa": {"init": "pissa", "dropout": 0.0},
+    "olora": {"init": "olora", "dropout": 0.0, "learning_rate": 1e-3},
     "dense": {"method": "dense", "rank": 8, "learning_rate": 1e-3, "dropout": 0.0},
     "full": {"method": "full", "rank": 8, "learning_rate": 1e-3, "dropout": 0.0},
 }
