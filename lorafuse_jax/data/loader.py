@@ -105,14 +105,6 @@ class Loader:
             ]
         )
 
-    def tokens(self, step: int) -> int:
-        """Real tokens of the step over all members."""
-        return sum(
-            self._examples[number].length
-            for seed, subset_seed in self._draws
-            for number in self.chosen(seed, step, subset_seed)
-        )
-
     def _dealt(self, draw: tuple[int, int], step: int) -> list[list[Encoded]]:
         """What each micro-batch of a step holds: every A-th example, so that lengths are mixed."""
         some = [self._examples[number] for number in self.chosen(draw[0], step, draw[1])]
