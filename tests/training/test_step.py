@@ -252,6 +252,28 @@ def moved(step_fn, batch, params, tx, seeds=SEEDS):
     return step_fn(state, params, batch, member(seeds, 1e-2))
 
 
+def test_step_of_plain_descent_is_the_gradient_of_the_mean_loss_times_the_rate():
+    """Adam and clipping hide a gradient's size; plain descent shows it."""
+    params, tx, seeds = tiny_params(CONFIG), optax.sgd(1.0), SEEDS[:1]
+    start = init_state(seed_keys(seeds, 1), lambda key: init_adapter(key, params, RULES), tx)
+    before = jax.tree.map(lambda leaf: leaf[0], start.adapter)
+    batch = stacked_batch(0, seeds)
+
+    def plain(adapter, params, batch, member):
+        return batch_log_probs(CONFIG, params, adapter, batch, rules=RULES)
+
+    def mean_loss(adapter):
+        one = jax.tree.map(lambda leaf: leaf[0, 0], batch)
+        weighted = plain(adapter, params, one, None) * one.loss_weight
+        return -weighted.sum() / one.loss_weight.sum()
+
+    slope = jax.jit(jax.grad(mean_loss))(before)
+    after, _ = moved(make_train_step(answer_loss(plain), tx), batch, params, tx, seeds)
+    for old, new, grad in zip(*map(jax.tree.leaves, (before, after.adapter, slope)), strict=True):
+        np.testing.assert_allclose(new[0], old - 1e-2 * grad, atol=1e-6)
+    assert max(np.abs(grad).max() for grad in jax.tree.leaves(slope)) > 1e-3
+
+
 def test_micro_batches_add_up_to_the_step_of_one_batch():
     params, tx = tiny_params(CONFIG), optax.sgd(1.0)
 
