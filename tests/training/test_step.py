@@ -333,3 +333,26 @@ def test_seed_without_a_finite_gradient_is_frozen_and_the_others_do_not_notice()
     for first, last in zip(jax.tree.leaves(after[0]), jax.tree.leaves(after[2]), strict=True):
         np.testing.assert_array_equal(first[1], last[1])
         assert np.isfinite(last).all()
+
+
+def test_policies_give_one_gradient_and_keep_as_much_as_they_say():
+    config = tiny_config(num_layers=6, model_dim=32, ffn_dim=96, head_dim=8)
+    params, rules = tiny_params(config), (LoraRule(rank=3),)
+    adapter = jax.tree.map(lambda leaf: leaf + 0.02, init_adapter(jax.random.key(0), params, rules))
+    batch = packed(examples(5, count=24), BatchShape(8, 48, 200))
+
+    def slope_of(remat):
+        def total(adapter):
+            scored = batch_log_probs(config, params, adapter, batch, rules=rules, remat=remat)
+            return (scored * batch.loss_weight).sum()
+
+        compiled = jax.jit(jax.grad(total)).lower(adapter).compile()
+        return compiled(adapter), compiled.memory_analysis().temp_size_in_bytes
+
+    found = {remat: slope_of(remat) for remat in ("nothing", "projections", "layers")}
+    reference = jax.tree.leaves(found["nothing"][0])
+    for slope, _ in found.values():
+        for mine, other in zip(jax.tree.leaves(slope), reference, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-3 * np.abs(other).max())
+    kept = [kept for _, kept in found.values()]
+    assert kept[0] > 1.2 * kept[1] and kept[1] > 1.2 * kept[2], kept

@@ -114,3 +114,13 @@ def test_settings_that_cannot_be_are_refused(inputs, changes, message):
     with pytest.raises(UserError, match=message):
         config = config_of(inputs, **changes)
         make_trainer(config, *load_inputs(config))
+
+
+def test_what_saves_memory_changes_no_result(inputs):
+    """One seed at a time, in halves, and nearly everything computed again."""
+    plain = {"dropout": 0.0, "examples": 4 * STEPS}
+    _, losses, _ = trained(config_of(inputs, **plain))
+    saving = {"seeds_per_pass": 1, "micro_batches": 2, "remat": "layers"}
+    _, same, trainer = trained(config_of(inputs, **plain, **saving))
+    assert trainer.loader.batch(0).tokens.shape[:2] == (2, 2)
+    np.testing.assert_allclose(losses, same, rtol=5e-5)
