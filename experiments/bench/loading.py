@@ -4,19 +4,23 @@
 
 First a random Llama of 0.7 B parameters in six float32 shards (2.9 GB) is written to a temporary
 folder and loaded in a fresh process whose anonymous memory (the parameters and whatever is copied
-on the way, not the mapped pages of the files) is sampled every 5 ms. Then SmolLM2-135M answers 40
-held-out problems of ASDiv in float32, int8 and NF4: the root mean square difference of its logits
-relative to their spread, the divergence of its next-token distributions, and the log-likelihood of
-the reference answers.
+on the way, not the mapped pages of the files) is sampled every 5 ms; then tensors of LLaMA2-7B's
+shapes, made up on the way, are loaded into int8 and NF4. Then SmolLM2-135M answers 40 held-out
+problems of ASDiv in float32, int8 and NF4: the root mean square difference of its logits relative
+to their spread, the divergence of its next-token distributions, and the log-likelihood of the
+reference answers.
 """
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SHAPE = {
     "hidden_size": 2048,
@@ -25,6 +29,16 @@ SHAPE = {
     "num_attention_heads": 16,
     "vocab_size": 32000,
     "max_position_embeddings": 2048,
+}
+LARGE = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
 }
 PROBLEMS = 40
 
@@ -48,11 +62,9 @@ def anonymous_bytes() -> int:
     raise RuntimeError("no RssAnon in /proc/self/status")
 
 
-def load_watched(folder: str, quantization: str | None = None) -> dict:
+def watched(load: Callable[[], Any]) -> dict:
     """Load, and watch the memory."""
     import jax
-
-    from lorafuse_jax.models.hub import load_model
 
     jax.numpy.zeros(1).block_until_ready()
     before, peak, done = anonymous_bytes(), [0], threading.Event()
@@ -65,13 +77,50 @@ def load_watched(folder: str, quantization: str | None = None) -> dict:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     began = time.perf_counter()
-    model = load_model(folder, quantization=quantization)
-    jax.block_until_ready(model.params)
+    params = jax.block_until_ready(load())
     seconds = time.perf_counter() - began
     done.set()
     watcher.join()
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     return {"params": size, "peak": peak[0] - before, "seconds": seconds}
+
+
+def load_folder(folder: str, quantization: str | None) -> dict:
+    """A checkpoint on disk."""
+    from lorafuse_jax.models.hub import load_model
+
+    return watched(lambda: load_model(folder, quantization=quantization).params)
+
+
+def load_large(quantization: str) -> dict:
+    """LLaMA2-7B's shapes in bfloat16, each tensor handed over as if it were read from a file."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    from lorafuse_jax.models.families.llama import WEIGHTS, config_from_hf
+    from lorafuse_jax.models.weights import StoredTensor, load_params, parameter_shapes
+
+    config = config_from_hf(LARGE)
+    numbers = np.random.default_rng(0).normal(scale=0.02, size=1 << 20)
+    pool = np.tile(numbers.astype(jnp.bfloat16), 126)
+
+    def tensor(name: str, shape: tuple[int, ...]) -> StoredTensor:
+        def read(rows: slice) -> np.ndarray:
+            count = len(range(*rows.indices(shape[0])))
+            some = pool[: count * math.prod(shape[1:])]
+            return some.reshape(count, *shape[1:]).copy()
+
+        return StoredTensor(name, shape, Path("large"), read)
+
+    stored, shapes = [], parameter_shapes(config)
+    for rule in (rule for rule in WEIGHTS if rule.ours in shapes):
+        in_layers, shape = "{layer}" in rule.hf, shapes[rule.ours]
+        shape = shape[1:] if in_layers else shape
+        shape = shape[::-1] if rule.transpose else shape
+        layers = config.num_layers if in_layers else 1
+        stored += [tensor(rule.hf.format(layer=layer), shape) for layer in range(layers)]
+    settings: dict[str, Any] = {"quantization": quantization, "where": Path("large")}
+    return watched(lambda: load_params(stored, config, WEIGHTS, jnp.bfloat16, **settings))
 
 
 def quantization_errors() -> dict[str, dict[str, float]]:
@@ -123,21 +172,25 @@ def quantization_errors() -> dict[str, dict[str, float]]:
 def main() -> None:
     """Print both, end with one JSON line."""
     if len(sys.argv) > 1:
-        print(json.dumps(load_watched(sys.argv[1], *sys.argv[2:])))
+        source, kind = sys.argv[1], sys.argv[2]
+        quantization = None if kind == "float32" else kind
+        print(json.dumps(load_large(kind) if source == "7B" else load_folder(source, quantization)))
         return
     result: dict = {"bench": "loading"}
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder))
-        for quantization in (None, "int8", "nf4"):
-            command = [sys.executable, __file__, folder, *([quantization] if quantization else [])]
+        cases = [(folder, kind) for kind in ("float32", "int8", "nf4")]
+        for source, kind in [*cases, ("7B", "int8"), ("7B", "nf4")]:
+            command = [sys.executable, __file__, source, kind]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             found = json.loads(done.stdout.strip().splitlines()[-1])
             ratio = found["peak"] / found["params"]
+            name = kind if source == folder else f"7B {kind}"
             print(
-                f"{quantization or 'float32':8} parameters {found['params'] / 1e9:.2f} GB, peak "
+                f"{name:8} parameters {found['params'] / 1e9:.2f} GB, peak "
                 f"{found['peak'] / 1e9:.2f} GB ({ratio:.2f} x), {found['seconds']:.1f} s"
             )
-            result[f"peak_ratio_{quantization or 'float32'}"] = ratio
+            result[f"peak_ratio_{name}"] = ratio
     for kind, errors in quantization_errors().items():
         change = errors["log_likelihood_change"]
         print(

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lorafuse_jax import memory
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.decoder import init_params
-from lorafuse_jax.models.quantized import Quantization, empty_kernel, quantize
+from lorafuse_jax.models.placing import Planned, check_fits, is_quantized, plan_params
+from lorafuse_jax.models.quantized import Quantization, quantize
 from lorafuse_jax.types import Params, UserError
 
 UNUSED = re.compile(r".*(\.rotary_emb\.inv_freq|\.attn\.(masked_)?bias)")
@@ -23,7 +23,7 @@ UNUSED = re.compile(r".*(\.rotary_emb\.inv_freq|\.attn\.(masked_)?bias)")
 
 TIED_HEAD = "lm_head.weight"
 
-PIECE_ENTRIES = 1 << 23
+PIECE_ENTRIES = 1 << 20
 """Of a parameter without layers that are read and written at once."""
 
 EVERYTHING = slice(None)
@@ -104,8 +104,8 @@ def load_params(
     if missing:
         raise UserError(f"{where} lacks {len(missing)} tensors, the first is {missing[0]}")
     _check_each(stored, expected, config)
-    plan = _plan(spec, dtype, quantization, shardings or {})
-    _check_fits(plan, where)
+    plan = plan_params(spec, dtype, quantization, shardings or {})
+    check_fits(plan, where)
     filled = _Filled(plan, dtype, quantization)
     head = None
     for tensor in stored:
@@ -195,54 +195,10 @@ def _check_each(
             )
 
 
-class _Planned(NamedTuple):
-    make: Callable[[], Any]
-    """Gives the parameter, all zero."""
-    sharding: Any
-
-    def bytes_of_a_device(self) -> int:
-        """That it will take; an error of jax's if it cannot be laid out as the sharding says."""
-        shape = self.sharding.shard_shape if self.sharding else lambda shape: shape
-        leaves = jax.tree.leaves(jax.eval_shape(self.make))
-        return sum(math.prod(shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
-
-
-def _plan(spec, dtype, quantization, shardings: Mapping[str, Any]) -> dict[str, _Planned]:
-    if unknown := sorted(shardings.keys() - spec.keys()):
-        raise UserError(f"shardings name {unknown[0]!r}; the parameters are {', '.join(spec)}")
-    plan = {}
-    for path, shape in spec.items():
-        if _is_quantized(path, quantization):
-            make = partial(empty_kernel, shape, quantization)
-        else:
-            make = partial(jnp.zeros, shape, dtype)
-        plan[path] = _Planned(make, shardings.get(path))
-    return plan
-
-
-def _is_quantized(path: str, quantization: Quantization | None) -> bool:
-    return bool(quantization) and path.startswith("layers/") and path.endswith("/kernel")
-
-
-def _check_fits(plan: Mapping[str, _Planned], where: Path) -> None:
-    needed = 0
-    for path, planned in plan.items():
-        try:
-            needed += planned.bytes_of_a_device()
-        except (ValueError, IndexError) as error:
-            raise UserError(f"{path} cannot be laid out as its sharding says: {error}") from error
-    have = memory.usable_bytes()
-    if have is not None and needed > have:
-        raise UserError(
-            f"the weights of {where} take {needed / 2**30:.1f} GiB, and {have / 2**30:.1f} GiB may "
-            "be taken; load them in bfloat16, or quantised to int8 or nf4"
-        )
-
-
 class _Filled:
     """Parameters on the device, being filled in place."""
 
-    def __init__(self, plan: Mapping[str, _Planned], dtype, quantization):
+    def __init__(self, plan: Mapping[str, Planned], dtype, quantization):
         self.dtype, self.quantization = dtype, quantization
         self.arrays: dict[str, Any] = {
             path: jax.jit(make, out_shardings=sharding)() if sharding else make()
@@ -250,19 +206,31 @@ class _Filled:
         }
 
     def put(self, place: _Place, tensor: StoredTensor) -> None:
+        """Waits until it is there: tensors that are under way take memory too."""
         path = place.ours
         if place.layer is None:
             self._put_in_pieces(path, tensor, place.transpose)
-            return
-        values = tensor.read(EVERYTHING)
-        values = values.T if place.transpose else values
-        if _is_quantized(path, self.quantization):
-            piece = quantize(jnp.asarray(values, jnp.float32), self.quantization)
         else:
-            piece = np.asarray(values, self.dtype)
-        write = partial(_write, start=place.layer, axis=0)
-        layer = jax.tree.map(lambda x: x[None], piece)
-        self.arrays[path] = jax.tree.map(write, self.arrays[path], layer)
+            values = tensor.read(EVERYTHING)
+            values = values.T if place.transpose else values
+            if is_quantized(path, self.quantization):
+                self._put_quantized(path, values, place.layer)
+            else:
+                self._write(path, np.asarray(values, self.dtype)[None], place.layer, axis=0)
+        jax.block_until_ready(self.arrays[path])
+
+    def _put_quantized(self, path: str, values: np.ndarray, layer: int) -> None:
+        """Some output channels at a time: each has scales of its own."""
+        fan_in, fan_out = values.shape
+        columns = max(1, PIECE_ENTRIES // fan_in)
+        for start in range(0, fan_out, columns):
+            some = np.asarray(values[:, start : start + columns], np.float32)
+            piece = quantize(jnp.asarray(some), self.quantization)
+            self.arrays[path] = jax.tree.map(
+                lambda whole, part, start=start: _write(whole, part[None], (layer, 0, start)),
+                self.arrays[path],
+                piece,
+            )
 
     def _put_in_pieces(self, path: str, tensor: StoredTensor, transpose: bool) -> None:
         """An embedding may be a tenth of the model: no second copy of all of it is made."""
@@ -270,9 +238,12 @@ class _Filled:
         rows = max(1, PIECE_ENTRIES // math.prod(rest))
         for start in range(0, count, rows):
             piece = np.asarray(tensor.read(slice(start, min(count, start + rows))), self.dtype)
-            axis = len(rest) if transpose else 0
-            piece = piece.T if transpose else piece
-            self.arrays[path] = _write(self.arrays[path], piece, start, axis)
+            self._write(path, piece.T if transpose else piece, start, len(rest) if transpose else 0)
+
+    def _write(self, path: str, piece: np.ndarray, start: int, axis: int) -> None:
+        places = [0] * piece.ndim
+        places[axis] = start
+        self.arrays[path] = _write(self.arrays[path], piece, tuple(places))
 
     def nested(self) -> Params:
         nested: Params = {}
@@ -285,10 +256,10 @@ class _Filled:
         return nested
 
 
-@partial(jax.jit, donate_argnums=0, static_argnames="axis")
-def _write(whole, piece, start, axis):
-    """In place, at ``start`` of an axis."""
-    return jax.lax.dynamic_update_slice_in_dim(whole, piece, start, axis)
+@partial(jax.jit, donate_argnums=0)
+def _write(whole, piece, start):
+    """In place, at these coordinates."""
+    return jax.lax.dynamic_update_slice(whole, piece, start)
 
 
 def _check_tied(head: StoredTensor, embedding: jax.Array, where: Path) -> None:

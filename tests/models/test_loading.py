@@ -67,9 +67,18 @@ def test_loading_holds_the_parameters_and_a_piece_of_a_tensor(tmp_path, monkeypa
     assert peak < 5 * piece < 0.15 * size
 
 
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_quantising_in_pieces_changes_nothing(folder, monkeypatch, quantization):
+    whole = load_model(folder, quantization=quantization).params
+    monkeypatch.setattr(weights, "PIECE_ENTRIES", 5 * 16)  # of 24 output channels, five at a time
+    pieces = load_model(folder, quantization=quantization).params
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(pieces), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_parameter_is_written_in_place():
     whole = jnp.zeros((3, 4))
-    written = weights._write(whole, np.ones((1, 4), np.float32), 1, axis=0)
+    written = weights._write(whole, np.ones((1, 4), np.float32), (1, 0))
     assert whole.is_deleted()
     np.testing.assert_array_equal(written, [[0] * 4, [1] * 4, [0] * 4])
 
