@@ -15,7 +15,7 @@ from lorafuse_jax.run_folder import RunFolder, check_name
 from lorafuse_jax.text_generation import ROW_BUDGET
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.demo import demo
-from lorafuse_jax.workflow.evaluate import evaluate
+from lorafuse_jax.workflow.evaluate import evaluate, rescore
 from lorafuse_jax.workflow.export import export
 from lorafuse_jax.workflow.fuse import FuseRequest, fuse, fuse_run
 from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
@@ -169,10 +169,13 @@ class Evaluate:
 
     Attributes:
         run_folder: what lorafuse train wrote.
-        tasks: NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists; the run's
-            own test split by default.
+        tasks: a benchmark, NAME or NAME@CONVENTION, with :PATH for a local copy; or data, NAME or
+            NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists; the run's own test
+            split by default.
         limit: ask only the first so many of each.
         rows: answers that are decoded at once, over all models; fewer take less memory.
+        checker: how answers of data are compared: number, exact; by default as the data says.
+        rescore: score the answers that are there anew, without a model.
         harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
         fewshot: examples before each of its questions; as the task says by default.
         chat: put its questions into the tokenizer's chat template.
@@ -183,6 +186,8 @@ class Evaluate:
     tasks: tuple[str, ...] = ()
     limit: int | None = None
     rows: int = ROW_BUDGET
+    checker: str | None = None
+    rescore: bool = False
     harness: tuple[str, ...] = ()
     fewshot: int | None = None
     chat: bool = False
@@ -195,7 +200,10 @@ class Evaluate:
             settings = {k: vars(self)[k] for k in ("fewshot", "limit", "rows", "chat", "include")}
             evaluate_with_harness(run, HarnessRequest(tasks=self.harness, **settings))
             return
-        evaluate(run, list(self.tasks), self.limit, self.rows)
+        if self.rescore:
+            rescore(run)
+        else:
+            evaluate(run, self.tasks, self.limit, self.rows, self.checker)
         report(run)
 
 
@@ -204,7 +212,7 @@ class Report:
     """Print a run's table, and write report.html and table.md: lorafuse report runs/my.
 
     Attributes:
-        run_folder: with predictions from lorafuse evaluate.
+        run_folder: with answers from lorafuse evaluate.
     """
 
     run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]

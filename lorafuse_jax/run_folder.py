@@ -8,7 +8,7 @@
       adapters/seed-11/    each seed's adapter, PEFT format; by method, deltas or a checkpoint
       frozen/seed-42/      instead, where a loss was not finite: the seed as it was before
       fused/NAME/          each fused adapter, with operator, hyper-parameters and member hashes
-      predictions.jsonl    every example, every model
+      evaluations/TASK/    every question, every model's answer, and what it is worth
       report.html table.md
 
 A finished part is never redone; a part is finished when its folder or its last line is there.
@@ -54,9 +54,9 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
-    def predictions_path(self) -> Path:
-        """One JSON line a task, example and model."""
-        return self.path / "predictions.jsonl"
+    def evaluations_path(self) -> Path:
+        """A folder a benchmark."""
+        return self.path / "evaluations"
 
     def adapter_path(self, seed: int) -> Path:
         """The adapter of one seed."""

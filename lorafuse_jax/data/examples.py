@@ -25,12 +25,14 @@ class Task:
         template: name of the prompt template that the task asks for, or None.
         splits: ``train``, ``validation``, ``test`` and further ones; disjoint by normalised prompt.
         left_out: reason -> how many examples were left out for it.
+        checker: how the task asks answers to be compared, or None.
     """
 
     name: str
     template: str | None
     splits: dict[str, list[Example]]
     left_out: dict[str, int] = field(default_factory=dict)
+    checker: str | None = None
 
 
 def words_of(text: str) -> list[str]:
@@ -64,7 +66,8 @@ def load_task(path: Path) -> Task:
         )
     _check_disjoint(splits)
     about = json.loads((path / "task.json").read_text()) if (path / "task.json").exists() else {}
-    return Task(about.get("name", path.name), about.get("template"), splits)
+    name, template, checker = (about.get(key) for key in ("name", "template", "checker"))
+    return Task(name or path.name, template, splits, checker=checker)
 
 
 def _split_files(folder: Path) -> Iterable[tuple[str, Path]]:

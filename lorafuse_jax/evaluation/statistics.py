@@ -61,6 +61,12 @@ def wilson(correct: Bool[np.ndarray, " E"]) -> Interval:
     return Interval(float(correct.mean()), float(bounds.low), float(bounds.high))
 
 
+def accuracy_interval(values: Float[np.ndarray, " E"]) -> Interval:
+    """Wilson's where every example is right or wrong; the bootstrap's where there are shares."""
+    whole = np.isin(values, (0, 1)).all()
+    return wilson(values == 1) if whole else mean_interval(values)
+
+
 def mean_interval(values: Float[np.ndarray, " E"], seed: int = 0) -> Interval:
     """A mean and its percentile bootstrap interval over examples."""
     rng = np.random.default_rng(seed)
@@ -138,7 +144,7 @@ def holm(p_values: list[float]) -> list[float]:
     return corrected.tolist()
 
 
-def agreement(correct: Bool[np.ndarray, "S E"]) -> float:
+def agreement(correct: Float[np.ndarray, "S E"]) -> float:
     """The share of examples on which two seeds are both right or both wrong, mean over pairs."""
     count = len(correct)
     pairs = [(i, j) for i in range(count) for j in range(i)]

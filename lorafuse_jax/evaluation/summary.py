@@ -4,21 +4,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Float
 
-from lorafuse_jax.evaluation.answers import is_correct, majority_vote
-from lorafuse_jax.evaluation.predictions import Scores
+from lorafuse_jax.evaluation.scores import Scores
 from lorafuse_jax.evaluation.statistics import (
     Comparison,
     Exchange,
     Interval,
+    accuracy_interval,
     agreement,
     compare_with_mean_seed,
     holm,
     mcnemar,
     mean_interval,
-    wilson,
 )
+from lorafuse_jax.evaluation.vote import majority
 from lorafuse_jax.types import UserError
 
 RowKind = Literal["base", "seed", "mean seed", "best seed", "fused", "vote", "union"]
@@ -105,16 +105,17 @@ def summarize(scores: Scores, best_seed: str) -> Summary:
     best_row = _plain(scores, best, "best seed")
     rows.append(replace(best_row, name=f"best on validation: {best_seed}"))
     tested = [_tested(scores, number, seeds, best) for number in scores.rows_of("fused")]
-    tested.append(_vote(scores, seeds, best))
+    if any(answer for line in scores.answers for answer in line):
+        tested.append(_vote(scores, seeds, best))
     rows += _corrected(tested)
-    union = np.asarray(scores.correct[seeds].any(axis=0))
-    rows.append(Row("any seed right (a bound)", "union", wilson(union), None))
+    union = scores.primary[seeds].max(axis=0)
+    rows.append(Row("any seed right (a bound)", "union", accuracy_interval(union), None))
     return Summary(
         scores.task,
         len(scores.ids),
         rows,
         best_seed,
-        agreement(scores.correct[seeds]),
+        agreement(scores.primary[seeds]),
         max(row.accuracy_gain.detectable for row in tested if row.accuracy_gain),
         _twins(scores),
     )
@@ -134,45 +135,51 @@ def _check(scores: Scores, best_seed: str) -> None:
 
 
 def _plain(scores: Scores, number: int, kind: RowKind) -> Row:
-    accuracy, likelihood = wilson(scores.correct[number]), mean_interval(scores.logprob[number])
-    return Row(scores.models[number], kind, accuracy, likelihood)
+    likelihood = scores.log_likelihood
+    return Row(
+        scores.models[number],
+        kind,
+        accuracy_interval(scores.primary[number]),
+        None if likelihood is None else mean_interval(likelihood[number]),
+    )
 
 
 def _mean_seed(scores: Scores, seeds: list[int]) -> Row:
-    accuracy = mean_interval(scores.correct[seeds].mean(axis=0))
-    likelihood = mean_interval(scores.logprob[seeds].mean(axis=0))
-    return Row("mean of seeds", "mean seed", accuracy, likelihood)
+    likelihood = scores.log_likelihood
+    return Row(
+        "mean of seeds",
+        "mean seed",
+        mean_interval(scores.primary[seeds].mean(axis=0)),
+        None if likelihood is None else mean_interval(likelihood[seeds].mean(axis=0)),
+    )
 
 
 def _tested(scores: Scores, number: int, seeds: list[int], best: int) -> Row:
-    row = replace(
-        _plain(scores, number, "fused"),
-        likelihood_gain=compare_with_mean_seed(scores.logprob[number], scores.logprob[seeds]),
-    )
-    return _compared(row, scores.correct[number], scores.correct[seeds], scores.correct[best])
+    row, likelihood = _plain(scores, number, "fused"), scores.log_likelihood
+    if likelihood is not None:
+        gain = compare_with_mean_seed(likelihood[number], likelihood[seeds])
+        row = replace(row, likelihood_gain=gain)
+    return _compared(row, scores.primary[number], scores.primary[seeds], scores.primary[best])
 
 
 def _vote(scores: Scores, seeds: list[int], best: int) -> Row:
-    votes = [
-        majority_vote([scores.predictions[seed][e] for seed in seeds])
-        for e in range(len(scores.ids))
-    ]
-    right = np.array([is_correct(v, r) for v, r in zip(votes, scores.references, strict=True)])
-    row = Row("majority vote", "vote", wilson(right), None)
-    return _compared(row, right, scores.correct[seeds], scores.correct[best])
+    winners = majority([scores.answers[seed] for seed in seeds])
+    right = scores.primary[seeds][winners, np.arange(len(scores.ids))]
+    row = Row("majority vote", "vote", accuracy_interval(right), None)
+    return _compared(row, right, scores.primary[seeds], scores.primary[best])
 
 
 def _compared(
     row: Row,
-    right: Bool[np.ndarray, " E"],
-    seeds: Bool[np.ndarray, "S E"],
-    best: Bool[np.ndarray, " E"],
+    right: Float[np.ndarray, " E"],
+    seeds: Float[np.ndarray, "S E"],
+    best: Float[np.ndarray, " E"],
 ) -> Row:
     return replace(
         row,
-        accuracy_gain=compare_with_mean_seed(right.astype(float), seeds.astype(float)),
-        against_best=mcnemar(right, best),
-        newly_solved=int((right & ~seeds.any(axis=0)).sum()),
+        accuracy_gain=compare_with_mean_seed(right, seeds),
+        against_best=mcnemar(right == 1, best == 1),
+        newly_solved=int(((right == 1) & ~(seeds == 1).any(axis=0)).sum()),
     )
 
 
@@ -196,5 +203,9 @@ def _twins(scores: Scores) -> list[tuple[str, str]]:
         (scores.models[i], scores.models[j])
         for place, i in enumerate(fused)
         for j in fused[place + 1 :]
-        if scores.predictions[i] == scores.predictions[j]
+        if scores.answers[i] == scores.answers[j] and _same_values(scores, i, j)
     ]
+
+
+def _same_values(scores: Scores, i: int, j: int) -> bool:
+    return bool(np.array_equal(scores.primary[i], scores.primary[j]))

@@ -1,50 +1,64 @@
 """What the models said where they disagree, as HTML."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
-from lorafuse_jax.evaluation.predictions import Prediction
+import numpy as np
+
+from lorafuse_jax.evaluation.records import Answer
+from lorafuse_jax.evaluation.scores import Scores
 
 SHOWN = 6
 
 
 def disagreements(
-    task: str, predictions: Sequence[Prediction], prompts: Mapping[tuple[str, str], str]
+    scores: Scores, answers: Mapping[tuple[str, str], Answer], prompts: Mapping[str, str]
 ) -> str:
     """The first examples of a task that some adapters have right and others wrong.
 
     The base model is shown, but does not count: it disagrees with everyone.
+
+    Args:
+        scores: of the task.
+        answers: by example and model.
+        prompts: by example.
     """
-    by_id: dict[str, list[Prediction]] = {}
-    for row in predictions:
-        if row.task == task:
-            by_id.setdefault(row.id, []).append(row)
-    split = [rows for rows in by_id.values() if len({r.correct for r in _adapted(rows)}) == 2]
-    shown = "".join(_example(rows, prompts) for rows in split[:SHOWN])
-    such_as = ", for instance:" if split else "."
+    adapted = [n for n, kind in enumerate(scores.kinds) if kind != "base"]
+    values = scores.primary[adapted]
+    split = np.flatnonzero((values == values.max(axis=0)).any(axis=0) & (np.ptp(values, 0) > 0))
+    shown = "".join(_example(scores, int(e), answers, prompts) for e in split[:SHOWN])
+    such_as = ", for instance:" if len(split) else "."
     return (
         "<h3>What they said</h3>"
-        f"<p>The adapters disagree on {len(split)} of {len(by_id)} examples{such_as}</p>{shown}"
+        f"<p>The adapters disagree on {len(split)} of {len(scores.ids)} examples{such_as}</p>"
+        f"{shown}"
     )
 
 
-def _adapted(rows: list[Prediction]) -> list[Prediction]:
-    return [row for row in rows if row.kind != "base"]
-
-
-def _example(rows: list[Prediction], prompts: Mapping[tuple[str, str], str]) -> str:
-    first, adapted = rows[0], _adapted(rows)
-    prompt = prompts.get((first.task, first.id))
+def _example(
+    scores: Scores,
+    example: int,
+    answers: Mapping[tuple[str, str], Answer],
+    prompts: Mapping[str, str],
+) -> str:
+    id = scores.ids[example]
+    adapted = [n for n, kind in enumerate(scores.kinds) if kind != "base"]
+    right = int((scores.primary[adapted, example] == 1).sum())
+    prompt = prompts.get(id)
     asked = f'<pre class="prompt">{escape(prompt.strip())}</pre>' if prompt is not None else ""
+    said = "".join(_said(scores, n, example, answers[id, m]) for n, m in enumerate(scores.models))
     return (
-        f"<details><summary>{escape(first.id)}: reference {escape(first.reference)}, "
-        f"{sum(row.correct for row in adapted)} of {len(adapted)} right</summary>{asked}"
-        + "".join(
-            f'<p class="{"right" if row.correct else "wrong"}">{escape(row.model)} '
-            f'<span class="soft">{"right" if row.correct else "wrong"}, answer '
-            f"{escape(row.prediction or 'none')}</span></p>"
-            f"<pre>{escape(row.text.strip())}</pre>"
-            for row in rows
-        )
-        + "</details>"
+        f"<details><summary>{escape(id)}: reference {escape(scores.references[example])}, "
+        f"{right} of {len(adapted)} right</summary>{asked}{said}</details>"
+    )
+
+
+def _said(scores: Scores, model: int, example: int, answer: Answer) -> str:
+    word = "right" if scores.primary[model, example] == 1 else "wrong"
+    found, fault = scores.answers[model][example], scores.faults[model][example]
+    understood = f", could not be scored: {fault}" if fault else f", answer {found or 'none'}"
+    texts = "".join(f"<pre>{escape(text.strip())}</pre>" for text in answer.texts)
+    return (
+        f'<p class="{word}">{escape(scores.models[model])} '
+        f'<span class="soft">{word}{escape(understood)}</span></p>{texts}'
     )

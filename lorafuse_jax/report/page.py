@@ -1,9 +1,11 @@
 """``report.html``: one self-contained page."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
-from lorafuse_jax.evaluation.predictions import Prediction
+from lorafuse_jax.evaluation.records import Answer
+from lorafuse_jax.evaluation.scores import Scores
 from lorafuse_jax.evaluation.summary import Summary
 from lorafuse_jax.report.examples import disagreements
 from lorafuse_jax.report.figure import results_figure, svg
@@ -24,31 +26,45 @@ CAVEATS = (
 )
 
 
+@dataclass(frozen=True)
+class Result:
+    """What is known of one task.
+
+    Attributes:
+        summary: the rows of its table.
+        scores: the matrix that they were made of.
+        answers: by example and model.
+        prompts: by example.
+    """
+
+    summary: Summary
+    scores: Scores
+    answers: Mapping[tuple[str, str], Answer]
+    prompts: Mapping[str, str]
+
+
 def report_page(
     *,
     title: str,
     facts: dict[str, object],
-    summaries: Sequence[Summary],
-    predictions: Sequence[Prediction],
+    results: Sequence[Result],
     metrics: list[dict],
-    prompts: Mapping[tuple[str, str], str] | None = None,
 ) -> str:
     """The whole page as text.
 
     Args:
         title: heading.
         facts: what was run, shown as a list.
-        summaries: one a task.
-        predictions: for the examples on which models disagree.
+        results: one a task.
         metrics: lines of metrics.jsonl.
-        prompts: by (task, example id), shown with those examples; None shows the answers alone.
     """
     parts = [f"<h1>{escape(title)}</h1>", _facts(facts)]
-    for summary in summaries:
+    for result in results:
+        summary = result.summary
         parts.append(f"<h2>{escape(summary.task)}</h2>{_verdict(summary)}{html_table(summary)}")
         parts.append(svg(results_figure(summary), f"accuracy and log-likelihood, {summary.task}"))
         parts.append(_complementarity(summary))
-        parts.append(disagreements(summary.task, predictions, prompts or {}))
+        parts.append(disagreements(result.scores, result.answers, result.prompts))
     if metrics:
         parts.append("<h2>Training</h2>" + svg(loss_figure(metrics), loss_words(metrics)))
     caveats = "".join(f"<li>{escape(caveat)}</li>" for caveat in CAVEATS)

@@ -1,209 +1,195 @@
 """``lorafuse evaluate``: base, seeds and fused adapters answer the same questions over one base."""
 
-import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 from lorafuse_jax.bank import make_bank
-from lorafuse_jax.data.encode import Encoded, encode_split
-from lorafuse_jax.data.rows import Example
-from lorafuse_jax.evaluation.answers import extract, is_correct
-from lorafuse_jax.evaluation.predictions import Kind, Prediction, append, done
-from lorafuse_jax.generation.request import Answer, Engine, Request
+from lorafuse_jax.evaluation.archive import Archive
+from lorafuse_jax.evaluation.records import Answer, append
+from lorafuse_jax.generation.request import Answer as Part
+from lorafuse_jax.generation.request import Engine, Request
 from lorafuse_jax.generation.serve import serve
+from lorafuse_jax.generation.stops import cut, ends_at_stop_strings
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.text_generation import ROW_BUDGET, make_engine
-from lorafuse_jax.types import Adapter, UserError
-from lorafuse_jax.workflow.inputs import load_any_model, load_any_task
-from lorafuse_jax.workflow.members import base_of, load_update, members_trained
-from lorafuse_jax.workflow.method_full import is_whole_model
-from lorafuse_jax.workflow.progress import meter
+from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.benchmarks import Posed, benchmark_of, pose, pose_data
+from lorafuse_jax.workflow.compared import (
+    Member,
+    by_weights,
+    hash_of_update,
+    lanes_for,
+    load_evaluated,
+)
+from lorafuse_jax.workflow.progress import console, meter
+from lorafuse_jax.workflow.questions import requests_of
 from lorafuse_jax.workflow.run_lock import locked
 
 
 @dataclass(frozen=True)
-class Member:
-    """One model of the comparison.
+class Asked:
+    """A benchmark, ready to be answered.
 
     Attributes:
-        name: as in tables.
-        kind: what it is.
-        adapter: what it adds to the base.
-        weights: the folder of its own weights, where it is no adapter of the base.
+        posed: its questions.
+        requests: of each question.
+        archive: where answers go.
     """
 
-    name: str
-    kind: Kind
-    adapter: Adapter
-    weights: Path | None = None
-
-
-@dataclass(frozen=True)
-class Questions:
-    """A split of a task, ready to be asked.
-
-    Attributes:
-        task: ``name/split``, as in tables.
-        examples: what is asked.
-        encoded: the same, as token ids.
-    """
-
-    task: str
-    examples: list[Example]
-    encoded: list[Encoded]
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Where an answer that does not end is cut."""
-        return math.ceil(1.25 * max(len(one.completion) for one in self.encoded))
+    posed: Posed
+    requests: list[list[Request]]
+    archive: Archive
 
 
 def evaluate(
-    run: RunFolder, tasks: list[str], limit: int | None = None, rows: int = ROW_BUDGET
+    run: RunFolder,
+    tasks: Sequence[str],
+    limit: int | None = None,
+    rows: int = ROW_BUDGET,
+    checker: str | None = None,
 ) -> None:
-    """Let every model of the run answer, and score the references; adds to predictions.jsonl.
+    """Let every model of the run answer, score the answers, and keep both in ``evaluations/``.
 
     Args:
         run: with its adapters, and fused ones.
-        tasks: ``NAME`` (its test split) or ``NAME/SPLIT``; empty is the run's own task.
-        limit: the first so many examples of each split; None is all.
+        tasks: benchmarks, or data sets; see ``benchmarks.pose``. Empty is the run's own task.
+        limit: the first so many examples of each; None is all.
         rows: decoded at once, over all models; fewer take less memory.
+        checker: how answers of data sets are compared; None is as they say, or as numbers.
 
     Raises:
         UserError: something in the run or the tasks is missing or does not fit, or decoding would
             need more memory than there is; before anything is asked.
     """
-    model, members = load_evaluated(run)
     config = run.config()
-    names = tasks or [config["data"]]
-    asked = [prepare(name, model, limit, config["template"]) for name in names]
+    posed = [pose(name, limit, checker) for name in tasks]
+    posed = posed or [pose_data(config["data"], limit, checker)]
+    model, members = load_evaluated(run)
+    asked = [prepare(run, one, model, config["template"]) for one in posed]
     engine = make_engine(model)
     with locked(run.path):
-        for questions in asked:
-            for weights, some in _by_weights(model, members):
-                _ask(run, engine, weights, some, questions, lanes_for(some, rows))
+        for one in asked:
+            one.archive.open_for(_about(one.posed, config["template"]), one.posed.questions)
+            for weights, some in by_weights(model, members):
+                _ask(one, engine, weights, some, lanes_for(some, rows))
+            one.archive.score(one.posed.benchmark)
 
 
-def load_evaluated(run: RunFolder) -> tuple[Model, list[Member]]:
-    """The base model of a run, and all that is compared over it.
-
-    Raises:
-        UserError: the model is not what it was, or an adapter does not fit it.
-    """
-    model = base_of(run)
-    return model, load_comparison(run, model)
-
-
-def lanes_for(members: list[Member], rows: int) -> int:
-    """Rows of each member that are decoded at once."""
-    return max(1, rows // len(members))
-
-
-def load_comparison(run: RunFolder, model: Model) -> list[Member]:
-    """The base model, every seed and every fused adapter of a run."""
-    members = [Member("base", "base", {})]
-    for seed in members_trained(run):
-        path, name = run.adapter_path(seed), f"seed-{seed}"
-        if is_whole_model(path):
-            members.append(Member(name, "seed", {}, path))
-        else:
-            members.append(Member(name, "seed", load_update(path, model)))
-    for name in run.fused_names():
-        members.append(Member(name, "fused", load_update(run.fused_path(name), model)))
-    return members
-
-
-def _by_weights(model: Model, members: list[Member]) -> Iterator[tuple[Model, list[Member]]]:
-    """All that are over the base together; those with weights of their own one after the other."""
-    yield model, [member for member in members if member.weights is None]
-    for member in members:
-        if member.weights is not None:
-            yield load_any_model(str(member.weights)), [member]
-
-
-def prepare(name: str, model: Model, limit: int | None, template: str) -> Questions:
-    """The questions of ``NAME`` or ``NAME/SPLIT``, under the template that was trained with.
+def rescore(run: RunFolder) -> None:
+    """Score all answers of a run anew; no model is needed.
 
     Raises:
-        UserError: there is no such split, or an example has no answer to check.
+        UserError: there are none.
     """
-    head, slash, tail = name.rpartition("/")
-    known = slash and tail in ("train", "validation", "test", "transfer")
-    task = load_any_task(head if known else name)
-    split = tail if known else "test"
-    if not task.splits.get(split):
-        raise UserError(f"{name}: no {split} examples; there are {', '.join(task.splits)}")
-    examples = task.splits[split][:limit]
-    for example in examples:
-        if example.answer is None:
-            raise UserError(f"{example.where}: no 'answer' to check; add one to every line")
-    encoded = encode_split(
-        examples,
-        model.tokenizer,
-        template,
-        max_length=model.config.context_length,
-    )
-    return Questions(f"{task.name}/{split}", examples, encoded.examples)
+    with locked(run.path):
+        for archive in archives_of(run):
+            archive.scores_path.unlink(missing_ok=True)
+            count = archive.score(benchmark_of(archive.asked()))
+            console.print(f"{archive.asked()['label']}: {count} answers scored")
 
 
-def _ask(
-    run: RunFolder,
-    engine: Engine,
-    model: Model,
-    members: list[Member],
-    questions: Questions,
-    lanes: int,
-) -> None:
-    finished = done(run.predictions_path)
-    open_numbers = [
+def archives_of(run: RunFolder) -> list[Archive]:
+    """What was evaluated, the first first.
+
+    Raises:
+        UserError: nothing was.
+    """
+    folders = {file.parent for file in run.evaluations_path.glob("*/task.json")}
+    if not folders:
+        raise UserError(f"{run.path} has no answers yet; lorafuse evaluate makes them")
+    return [Archive(f) for f in sorted(folders, key=lambda f: (f / "task.json").stat().st_mtime)]
+
+
+def prepare(run: RunFolder, posed: Posed, model: Model, template: str) -> Asked:
+    """A benchmark's requests, and the folder for its answers.
+
+    Raises:
+        UserError: a question does not fit the model.
+    """
+    archive = Archive(run.evaluations_path / posed.label.replace("/", "-"))
+    return Asked(posed, requests_of(posed, model, template), archive)
+
+
+def _about(posed: Posed, template: str) -> dict:
+    convention = posed.convention
+    framing = template if convention.framing == "trained" else convention.framing
+    return {
+        "label": posed.label,
+        "benchmark": posed.benchmark.name,
+        "version": posed.benchmark.version,
+        "framing": framing,
+        "decoding": list(map(_jsonable, convention.decoding)),
+        "likelihood": all(len(q.references) == 1 for q in posed.questions),
+    }
+
+
+def _jsonable(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _ask(asked: Asked, engine: Engine, model: Model, members: list[Member], lanes: int) -> None:
+    weights = [_weights_of(member, model) for member in members]
+    answered = {key: one.weights for key, one in asked.archive.answers().items()}
+    questions, requests = asked.posed.questions, asked.requests
+    open_parts = [
         [
-            number
-            for number, example in enumerate(questions.examples)
-            if (questions.task, example.id, member.name) not in finished
+            (number, part)
+            for number, question in enumerate(questions)
+            if answered.get((question.id, member.name)) != own
+            for part in range(len(requests[number]))
         ]
-        for member in members
+        for member, own in zip(members, weights, strict=True)
     ]
-    context = model.config.context_length
-    requests = [
-        Request(
-            one.prompt, min(questions.max_new_tokens, context - len(one.prompt)), one.completion
-        )
-        for one in questions.encoded
-    ]
-    total = len(members) * len(requests)
-    answers = serve(
+    decode = partial(model.tokenizer.decode, skip_special_tokens=True)
+    stops = asked.posed.convention.decoding.stop_strings
+    parts = serve(
         engine,
         model.params,
         make_bank([member.adapter for member in members]),
-        [[requests[number] for number in numbers] for numbers in open_numbers],
+        [[requests[number][part] for number, part in own] for own in open_parts],
         lanes=lanes,
+        ended=ends_at_stop_strings(decode) if stops else None,
     )
-    with meter(questions.task, total, total - sum(map(len, open_numbers))) as progress:
-        for one in answers:
+    collected: dict[tuple[int, int], dict[int, Part]] = defaultdict(dict)
+    total = len(members) * len(questions)
+    left = sum(len({number for number, _ in own}) for own in open_parts)
+    with meter(asked.posed.label, total, total - left) as progress:
+        for one in parts:
             member = members[one.member]
-            number = open_numbers[one.member][one.request]
-            append(run.predictions_path, [_prediction(questions, number, member, one, model)])
-            progress.advance(1, member.name)
+            number, part = open_parts[one.member][one.request]
+            own = collected[one.member, number]
+            own[part] = one
+            if len(own) == len(requests[number]):
+                del collected[one.member, number]
+                in_order = [own[part] for part in range(len(own))]
+                answer = _answer(asked, number, member, weights[one.member], in_order, decode)
+                append(asked.archive.answers_path, [answer])
+                progress.advance(1, member.name)
 
 
-def _prediction(
-    questions: Questions, number: int, member: Member, one: Answer, model: Model
-) -> Prediction:
-    example = questions.examples[number]
-    text = model.tokenizer.decode(one.tokens, skip_special_tokens=True)
-    found = extract(text)
-    reference = example.answer or ""
-    return Prediction(
-        task=questions.task,
-        id=example.id,
+def _weights_of(member: Member, model: Model) -> str:
+    own = model.fingerprint if member.weights else hash_of_update(member.adapter)
+    return own[:16]
+
+
+def _answer(
+    asked: Asked, number: int, member: Member, weights: str, parts: list[Part], decode
+) -> Answer:
+    requests = asked.requests[number]
+    generated = [part for part, one in zip(parts, requests, strict=True) if one.max_new_tokens]
+    scored = [part for part, one in zip(parts, requests, strict=True) if len(one.reference)]
+    stops = asked.posed.convention.decoding.stop_strings
+    return Answer(
+        id=asked.posed.questions[number].id,
         model=member.name,
         kind=member.kind,
-        text=text,
-        prediction=found,
-        reference=reference,
-        correct=is_correct(found, reference),
-        logprob=float(one.log_probs.sum()),
-        tokens=len(questions.encoded[number].completion),
+        weights=weights,
+        texts=[cut(decode(part.tokens), stops) for part in generated],
+        generated=[len(part.tokens) for part in generated],
+        log_probs=[float(part.log_probs.sum()) for part in scored],
+        tokens=[len(part.log_probs) for part in scored],
+        greedy=[bool(part.best.all()) for part in scored],
     )

@@ -4,11 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from lorafuse_jax.bank import make_bank
@@ -18,8 +16,8 @@ from lorafuse_jax.generation.stops import ends_at_stop_strings
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.run_folder import RunFolder, check_name, write_atomically
 from lorafuse_jax.text_generation import ROW_BUDGET, make_engine
-from lorafuse_jax.types import Adapter, UserError
-from lorafuse_jax.workflow.evaluate import Member, lanes_for, load_evaluated
+from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.compared import Member, hash_of_update, lanes_for, load_evaluated
 from lorafuse_jax.workflow.progress import console, meter
 
 
@@ -104,17 +102,8 @@ def results_tables(results: dict[str, Any]) -> list[Table]:
 def _asked(task: str, request: HarnessRequest, members: list[Member]) -> dict[str, Any]:
     """What a result depends on: settings, and each model's name and weights."""
     settings = {key: value for key, value in asdict(request).items() if key != "rows"}
-    models = {member.name: _hash(member.adapter) for member in members}
+    models = {member.name: hash_of_update(member.adapter) for member in members}
     return json.loads(json.dumps({**settings, "tasks": [task], "models": models}, default=str))
-
-
-def _hash(adapter: Adapter) -> str:
-    digest = sha256()
-    for module, update in sorted(adapter.items()):
-        digest.update(module.encode())
-        for leaf in update:
-            digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def _cell(value: float, error: Any) -> str:

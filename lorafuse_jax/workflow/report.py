@@ -1,12 +1,12 @@
 """``lorafuse report``: the table on the terminal, table.md, a figure a task, and report.html."""
 
-from lorafuse_jax.evaluation.predictions import read, scores_by_task
 from lorafuse_jax.evaluation.summary import Summary, summarize
 from lorafuse_jax.report.figure import results_figure
-from lorafuse_jax.report.page import report_page
+from lorafuse_jax.report.page import Result, report_page
 from lorafuse_jax.report.table import caption, markdown_table, terminal_table
 from lorafuse_jax.run_folder import RunFolder, write_atomically
-from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.benchmarks import benchmark_of
+from lorafuse_jax.workflow.evaluate import archives_of
 from lorafuse_jax.workflow.fuse import best_seed
 from lorafuse_jax.workflow.progress import console
 
@@ -27,16 +27,19 @@ SHOWN = (
 
 
 def report(run: RunFolder) -> list[Summary]:
-    """Show and write what the predictions of a run say.
+    """Show and write what the answers of a run are worth.
 
     Raises:
         UserError: there are none, or not all models have answered.
     """
-    config, predictions = run.config(), read(run.predictions_path)
-    if not predictions:
-        raise UserError(f"{run.path} has no predictions yet; lorafuse evaluate makes them")
-    best = f"seed-{best_seed(run)}"
-    summaries = [summarize(scores, best) for scores in scores_by_task(predictions)]
+    config, best = run.config(), f"seed-{best_seed(run)}"
+    results = []
+    for archive in archives_of(run):
+        archive.score(benchmark_of(archive.asked()))
+        scores = archive.scores()
+        prompts = {question.id: question.prompt for question in archive.questions()}
+        results.append(Result(summarize(scores, best), scores, archive.answers(), prompts))
+    summaries = [result.summary for result in results]
     for summary in summaries:
         console.print(terminal_table(summary))
         console.print(caption(summary), style="dim", soft_wrap=False)
@@ -47,8 +50,7 @@ def report(run: RunFolder) -> list[Summary]:
     page = report_page(
         title=f"Fusing {len(config['seeds'])} seeds: {run.path.name}",
         facts={key: config[key] for key in SHOWN},
-        summaries=summaries,
-        predictions=predictions,
+        results=results,
         metrics=run.metrics(),
     )
     write_atomically(run.path / "report.html", page)

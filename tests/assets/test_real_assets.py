@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from lorafuse_jax.assets import fetch
 from lorafuse_jax.assets.word_problems import TEMPLATES, TRANSFER_TEMPLATES
 from lorafuse_jax.data.examples import load_task, normalize
-from lorafuse_jax.evaluation.answers import extract, is_correct
+from lorafuse_jax.evaluation.checkers.number import extract, matches
 
 pytestmark = pytest.mark.real
 
@@ -30,7 +30,7 @@ def test_task_is_split_disjointly_and_its_answers_follow_from_its_completions(na
     assert len(set(prompts)) == len(prompts)
     for examples in task.splits.values():
         for one in examples:
-            assert is_correct(extract(one.completion), one.answer), one
+            assert matches(extract(one.completion), one.answer), one
 
 
 def test_evals_mixture_holds_tasks_out_and_keeps_prompts_on_one_side():

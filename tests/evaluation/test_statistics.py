@@ -139,6 +139,6 @@ def test_wilson_is_the_formula_and_stays_inside():
 
 
 def test_agreement_by_hand():
-    correct = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]], bool)
+    correct = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]], float)
     assert ours.agreement(correct) == pytest.approx(np.mean([3 / 4, 3 / 4, 2 / 4]))
     assert ours.agreement(correct[:1]) == 1.0

@@ -3,18 +3,17 @@ import json
 import numpy as np
 import pytest
 
-from lorafuse_jax.evaluation.predictions import scores_by_task
 from lorafuse_jax.evaluation.summary import summarize
 from lorafuse_jax.types import UserError
-from tests.evaluation.given import row, rows
+from tests.evaluation.given import matrix, scores
 
 
-def summary_of(predictions, best="seed-2"):
-    return summarize(scores_by_task(predictions)[0], best)
+def summary_of(given, best="seed-2"):
+    return summarize(given, best)
 
 
 def test_summary_rows_by_hand():
-    summary = summary_of(rows())
+    summary = summary_of(scores())
     values = [(r.name, round(r.accuracy.value, 12)) for r in summary.rows]
     assert values == [
         ("base", 0.0),
@@ -40,11 +39,9 @@ def test_summary_rows_by_hand():
 def test_p_values_are_corrected_over_the_fused_rows_and_the_vote():
     rng = np.random.default_rng(8)
     models = {"seed-1": "seed", "seed-2": "seed", "a": "fused", "b": "fused", "c": "fused"}
-    noisy = [
-        row(m, k, n, str(n) if rng.random() < 0.6 else "99", logprob=rng.normal(-3))
-        for m, k in models.items()
-        for n in range(40)
-    ]
+    right = (rng.random((5, 40)) < 0.6).astype(float)
+    likelihood = rng.normal(-3, 1, (5, 40))
+    noisy = matrix(models, models.values(), right, list(map(str, range(40))), likelihood)
     tested = [r for r in summary_of(noisy).rows if r.accuracy_gain]
     smallest = min(tested, key=lambda r: r.accuracy_gain.p_value)
     assert len(tested) == 4
@@ -56,25 +53,25 @@ def test_p_values_are_corrected_over_the_fused_rows_and_the_vote():
 
 def test_models_that_always_answer_alike_are_called_twins():
     models = ("seed-1", "seed-2", "mean", "twin")
-    assert summary_of(rows(models)).twins == [("mean", "twin")]
+    assert summary_of(scores(models)).twins == [("mean", "twin")]
 
 
 def test_summary_of_one_seed_is_possible():
-    summary = summary_of(rows(("seed-1", "mean")), "seed-1")
+    summary = summary_of(scores(("seed-1", "mean")), "seed-1")
     assert summary.agreement == 1.0
     assert summary.row("mean seed").accuracy.value == summary.row("seed").accuracy.value
 
 
 def test_summary_is_the_same_twice():
-    assert summary_of(rows()) == summary_of(rows())
+    assert summary_of(scores()) == summary_of(scores())
 
 
 @pytest.mark.parametrize("best", ["seed-3", "mean", "base"])
 def test_best_seed_that_is_no_seed_is_refused(best):
     with pytest.raises(UserError, match=rf"no answers of {best}, only of seed-1, seed-2"):
-        summary_of(rows(), best)
+        summary_of(scores(), best)
 
 
 def test_one_example_is_too_few():
     with pytest.raises(UserError, match="one example is too few"):
-        summary_of([one for one in rows() if one.id == "e3"])
+        summary_of(scores(examples=range(1)))

@@ -3,16 +3,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lorafuse_jax.evaluation.predictions import scores_by_task
 from lorafuse_jax.evaluation.statistics import Interval
 from lorafuse_jax.evaluation.summary import summarize
 from lorafuse_jax.report.figure import results_figure, svg
-from tests.evaluation.given import rows
+from tests.evaluation.given import scores
 
 
 @pytest.fixture(scope="module")
 def summary():
-    return summarize(scores_by_task(rows())[0], "seed-2")
+    return summarize(scores(), "seed-2")
 
 
 def dots(axes):

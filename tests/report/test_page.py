@@ -1,25 +1,29 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from lorafuse_jax.evaluation.predictions import scores_by_task
 from lorafuse_jax.evaluation.summary import summarize
-from lorafuse_jax.report.page import report_page
-from tests.evaluation.given import rows
+from lorafuse_jax.report.page import Result, report_page
+from tests.evaluation.given import answers, question, scores
 
 METRICS = [{"step": s, "seed": 1, "train_loss": 1.0, "heldout_loss": 2.0} for s in (1, 2)]
 VOID = {"meta", "br", "link", "img"}
+
+
+def result(given, best):
+    said = {(one.id, one.model): one for one in answers()}
+    prompts = {f"e{n}": question(n).prompt for n in range(10)}
+    return Result(summarize(given, best), given, said, prompts)
 
 
 def page(**changes):
     given = {
         "title": "<run>",
         "facts": {"a": "<b>"},
-        "summaries": [summarize(scores_by_task(rows())[0], "seed-2")],
-        "predictions": rows(),
+        "results": [result(scores(), "seed-2")],
         "metrics": METRICS,
-        "prompts": {("t/test", "e0"): "<What> is 0?"},
     }
     return report_page(**(given | changes))
 
@@ -81,14 +85,9 @@ def test_page_says_which_problems_are_newly_solved(text):
 
 
 def test_page_without_training_prompts_or_disagreement_is_whole():
-    alike = [one for one in rows() if one.model in ("seed-1", "base")]
+    alike = replace(result(scores(("base", "seed-1")), "seed-1"), prompts={})
     checker = Checker()
-    bare = page(
-        summaries=[summarize(scores_by_task(alike)[0], "seed-1")],
-        predictions=alike,
-        metrics=[],
-        prompts=None,
-    )
+    bare = page(results=[alike], metrics=[])
     checker.feed(bare)
     assert checker.open == [] and "<h2>Training" not in bare
     assert "disagree on 0 of 10 examples." in bare

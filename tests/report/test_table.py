@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from lorafuse_jax.evaluation.predictions import scores_by_task
 from lorafuse_jax.evaluation.statistics import Comparison, Interval
 from lorafuse_jax.evaluation.summary import Row, Summary, summarize
 from lorafuse_jax.report.table import (
@@ -15,12 +14,12 @@ from lorafuse_jax.report.table import (
     terminal_table,
 )
 from lorafuse_jax.report.verdict import verdict
-from tests.evaluation.given import rows
+from tests.evaluation.given import scores
 
 
 @pytest.fixture(scope="module")
 def summary():
-    return summarize(scores_by_task(rows())[0], "seed-2")
+    return summarize(scores(), "seed-2")
 
 
 def gain(value, low, high):

@@ -8,8 +8,9 @@ from transformers import AutoTokenizer
 from lorafuse_jax.data import encode
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow import inputs as module
-from lorafuse_jax.workflow.evaluate import prepare
+from lorafuse_jax.workflow.benchmarks import pose, pose_data
 from lorafuse_jax.workflow.inputs import fingerprint_of, load_any_task, load_inputs
+from lorafuse_jax.workflow.questions import requests_of
 from lorafuse_jax.workflow.train import train
 from lorafuse_jax.workflow.train_config import TrainConfig
 from tests.tiny import write_sums, write_tiny_model
@@ -62,10 +63,10 @@ def test_chats_are_trained_on_and_asked_by_their_last_turn(model, chats, tmp_pat
     assert len(run.trained_seeds()) == 2
     loaded, task = load_inputs(config(model, chats))
     assert [one.num_losses > 0 for one in task.train] == [n % 3 > 0 for n in range(12)]
-    asked = prepare(str(chats), loaded, None, "chat")
-    text = loaded.tokenizer.decode(asked.encoded[0].prompt)
+    asked = requests_of(pose(str(chats), None), loaded, "chat")[0][0]
+    text = loaded.tokenizer.decode(asked.prompt)
     assert text == "(user) Start 30?<end>(assistant) Yes 30.<end>(user) More?<end>(assistant) "
-    assert loaded.tokenizer.decode(asked.encoded[0].completion) == "No.<end>"
+    assert loaded.tokenizer.decode(asked.reference) == "No.<end>"
 
 
 def test_weights_and_turns_are_part_of_the_fingerprint(chats):
@@ -114,9 +115,8 @@ def test_a_recipe_is_trained_on_from_a_local_copy(model, tmp_path, capsys):
     run = train(config(model, data), tmp_path / "run")
     assert (run.config()["data"], run.config()["template"]) == (data, "qa")
     assert "gsm8k: left out 1 duplicates" in capsys.readouterr().out
-    loaded, _ = load_inputs(config(model, data))
-    asked = prepare(run.config()["data"], loaded, 3, "qa")
-    assert asked.task == "gsm8k/test" and asked.examples[0].answer == "2"
+    asked = pose_data(run.config()["data"], 3)
+    assert asked.label == "gsm8k/test" and asked.questions[0].gold == "2"
 
 
 def test_tokens_of_large_splits_are_kept_and_not_made_again(model, chats, tmp_path, monkeypatch):

@@ -16,7 +16,8 @@ from lorafuse_jax.formats.dense import is_dense
 from lorafuse_jax.formats.dora import is_dora
 from lorafuse_jax.models.hub import load_model
 from lorafuse_jax.types import DenseDelta, LoraPair, UserError
-from lorafuse_jax.workflow.evaluate import evaluate, load_evaluated
+from lorafuse_jax.workflow.compared import load_evaluated
+from lorafuse_jax.workflow.evaluate import archives_of, evaluate
 from lorafuse_jax.workflow.export import export
 from lorafuse_jax.workflow.fuse import FuseRequest, fuse_run
 from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
@@ -140,8 +141,7 @@ def test_seeds_fuse_and_all_are_evaluated(inputs, runs, name, is_of_kind):
     assert isinstance(by_name["svd"][module], LoraPair)
     assert read_provenance(run.fused_path("mean"))["operator"] == "mean"
     evaluate(run, [f"{inputs[1]}/test"], limit=2)
-    lines = run.predictions_path.read_text().splitlines()
-    assert len(lines) == 2 * (1 + len(SEEDS) + 3)
+    assert archives_of(run)[0].scores().primary.shape == (1 + len(SEEDS) + 3, 2)
 
 
 def dense(update) -> np.ndarray:
@@ -153,7 +153,7 @@ def dense(update) -> np.ndarray:
 def test_whole_models_are_evaluated_and_their_fusion_refused(inputs, runs):
     run = runs["full"]
     evaluate(run, [f"{inputs[1]}/test"], limit=2)
-    assert len(run.predictions_path.read_text().splitlines()) == 2 * 3
+    assert archives_of(run)[0].scores().primary.shape == (3, 2)
     with pytest.raises(UserError, match="its seeds are whole models"):
         members_of_run(run)
     with pytest.raises(UserError, match="lm-eval themselves"):

@@ -92,10 +92,11 @@ def test_commands_fuse_evaluate_and_report(finished, inputs, monkeypatch, capsys
     with pytest.raises(UserError, match="holds another fusion"):
         fuse_run(finished, FuseRequest(operator="seedlora", settings=("quantile=0.7",)), out)
     command(monkeypatch, "evaluate", finished.path, "--tasks", f"{data}/test", "--limit", "4")
-    before = finished.predictions_path.read_text()
+    answers = finished.evaluations_path / "sums-test" / "answers.jsonl"
+    before = answers.read_text()
     assert len(before.splitlines()) == 7 * 4
     command(monkeypatch, "evaluate", finished.path, "--tasks", f"{data}/test", "--limit", "6")
-    after = finished.predictions_path.read_text()
+    after = answers.read_text()
     assert after.startswith(before) and len(after.splitlines()) == 7 * 6
     command(monkeypatch, "report", finished.path)
     shown = capsys.readouterr().out

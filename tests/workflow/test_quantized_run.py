@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from lorafuse_jax.evaluation.predictions import read
 from lorafuse_jax.models.quantized import is_kernel
-from lorafuse_jax.workflow.evaluate import evaluate, load_evaluated
+from lorafuse_jax.workflow.compared import load_evaluated
+from lorafuse_jax.workflow.evaluate import archives_of, evaluate
 from lorafuse_jax.workflow.train import train
 from lorafuse_jax.workflow.train_config import TrainConfig
 from tests.tiny import write_sums, write_tiny_model
@@ -31,4 +31,4 @@ def test_seeds_learn_over_a_quantised_base_and_answer_over_it(tmp_path, quantiza
     kernels = [leaf for leaf in jax.tree.leaves(base.params, is_leaf=is_kernel) if is_kernel(leaf)]
     assert len(kernels) == 7
     evaluate(run, [], limit=2)
-    assert {one.model for one in read(run.predictions_path)} == {"base", "seed-1", "seed-2"}
+    assert set(archives_of(run)[0].scores().models) == {"base", "seed-1", "seed-2"}

@@ -1,11 +1,9 @@
-"""Numeric answers: found in a text, compared exactly, voted on."""
+"""Numeric answers: found in a text, compared exactly."""
 
 import re
-from collections import Counter
-from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
-from lorafuse_jax.types import UserError
+from lorafuse_jax.evaluation.checkers.checker import Checker
 
 NUMBER = re.compile(
     r"((?<![\w.)])[-+\u2212])?"  # a sign, unless it stands after something: 10-4 ends in 4
@@ -31,32 +29,26 @@ def extract(text: str) -> str | None:
     return sign.replace("\u2212", "-") + number + fraction
 
 
-def is_correct(prediction: str | None, reference: str) -> bool:
-    """Exact equality as decimal numbers: ``1,050.0`` is ``1050``; no tolerance.
-
-    Raises:
-        UserError: the reference is no number, so that no prediction could be right.
-    """
-    expected = _decimal(reference)
-    if expected is None:
-        raise UserError(
-            f"the reference answer {reference!r} is no number, so nothing could equal it; give "
-            "each example a number as its 'answer'"
-        )
-    return _decimal(prediction) == expected
+def canonical(text: str | None) -> str | None:
+    """The number as text, without grouping, unit signs and closing zeros; None if it is none."""
+    number = _decimal(text)
+    return None if number is None else f"{number.normalize() + 0:f}"
 
 
-def majority_vote(predictions: Sequence[str | None]) -> str | None:
-    """The number that most members give; of equally frequent ones the earliest member's.
+def find(text: str) -> str | None:
+    """The answer in a text, so written that equal numbers are equal texts; see ``extract``."""
+    found = extract(text)
+    return canonical(found) or found
 
-    No answer never wins against an answer.
-    """
-    values = {prediction: _decimal(prediction) for prediction in predictions}
-    counts = Counter(values[p] for p in predictions if values[p] is not None)
-    if not counts:
-        return None
-    most = max(counts.values())
-    return next(p for p in predictions if counts.get(values[p], 0) == most)
+
+def matches(found: str | None, gold: str) -> bool:
+    """Exact equality as decimal numbers: ``1,050.0`` is ``1050``; no tolerance."""
+    number = _decimal(found)
+    return number is not None and number == _decimal(gold)
+
+
+def _problem(gold: str) -> str | None:
+    return None if _decimal(gold) is not None else f"the answer {gold!r} is no number"
 
 
 def _decimal(text: str | None) -> Decimal | None:
@@ -67,3 +59,12 @@ def _decimal(text: str | None) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
+
+
+CHECKER = Checker(
+    name="number",
+    about="the number after the last ####, else the last number",
+    find=find,
+    matches=matches,
+    problem=_problem,
+)

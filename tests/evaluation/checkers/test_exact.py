@@ -1,0 +1,26 @@
+import pytest
+
+from lorafuse_jax.evaluation.checkers.exact import CHECKER, find
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Paris.\nIt is in France.", "paris"),
+        ("\n\n  The  Hague!", "the hague"),
+        ("I think so.\n#### Rome\n", "rome"),
+        ("a\n#### b\n#### C c", "c c"),
+        ("...", None),
+        ("", None),
+        ("\u00c9t\u00e9", "\u00e9t\u00e9"),
+    ],
+)
+def test_the_answer_is_the_first_line_or_what_is_marked(text, found):
+    assert find(text) == found
+
+
+def test_matching_is_of_words_and_nothing_never_matches():
+    assert CHECKER.matches(find("new  york"), "New York.")
+    assert not CHECKER.matches(find("york new"), "New York")
+    assert not CHECKER.matches(find(""), "x")
+    assert "no letter and no digit" in CHECKER.problem("--") and CHECKER.problem("a") is None
