@@ -235,10 +235,11 @@ def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> bool:
     if head is None:
         return True
     embeddings = [s for n, s in tensors.items() if is_embedding(n.removesuffix(".weight"))]
-    return any(_same(head, stored) for stored in embeddings)
+    return any(same_values(head, stored) for stored in embeddings)
 
 
-def _same(one: Stored, other: Stored) -> bool:
+def same_values(one: Stored, other: Stored) -> bool:
+    """Whether two tensors are alike in dtype, shape and every entry."""
     if (one.dtype, one.shape) != (other.dtype, other.shape) or one.dtype not in DTYPES:
         return False
     with one.file.open("rb") as first, other.file.open("rb") as second:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lorafuse_jax.formats.deltas import Delta
 from lorafuse_jax.formats.folder import read_json, write_json
-from lorafuse_jax.formats.hf_model import MODEL_FILE, Stored, header, read_rows
+from lorafuse_jax.formats.hf_model import MODEL_FILE, Stored, header, read_rows, same_values
 from lorafuse_jax.formats.targets import is_embedding
 from lorafuse_jax.formats.tensors import write_index, write_tensors
 from lorafuse_jax.types import HEAD, UserError
@@ -32,7 +32,8 @@ def table_of_both(base: Path, tensors: Mapping[str, Stored], deltas: Sequence[De
         deltas: of ``deltas_of``.
 
     Raises:
-        UserError: the checkpoint is of a model in a larger one, or has no single embedding.
+        UserError: the checkpoint is of a model in a larger one, has no single embedding, or has a
+            head beside it that differs.
     """
     found = [name for name in tensors if is_embedding(name.removesuffix(".weight"))]
     within = any(one.name.endswith(f".{HEAD}") for one in deltas)
@@ -42,7 +43,13 @@ def table_of_both(base: Path, tensors: Mapping[str, Stored], deltas: Sequence[De
             "adapter changes one of them; what the other is called in this model is not known, so "
             f"they cannot be parted; leave {found[0] if found else HEAD} out of the adapter"
         )
-    return tensors[found[0]]
+    embedding = tensors[found[0]]
+    if HEAD_TENSOR in tensors and not same_values(tensors[HEAD_TENSOR], embedding):
+        raise UserError(
+            f"{base}: config.json ties the output head to the embedding, but {HEAD_TENSOR} differs "
+            f"from {found[0]}; set tie_word_embeddings to false there, or remove that tensor"
+        )
+    return embedding
 
 
 def write_head(out: Path, embedding: Stored) -> dict[str, Stored]:

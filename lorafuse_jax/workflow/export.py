@@ -46,16 +46,13 @@ def export(base: Path, adapter_folder: Path, out: Path) -> Path:
     tensors = read_checkpoint(base)
     deltas = deltas_of(adapter_folder)
     unties = changes_tied(base, tensors, deltas)
-    if unties and HEAD_TENSOR not in tensors:
-        embedding = table_of_both(base, tensors, deltas)
-        known = {**tensors, HEAD_TENSOR: embedding}
-    else:
-        embedding, known = None, tensors
-    targets = targets_of(base, known, deltas, fan_in_fan_out=_is_conv1d(adapter_folder))
+    both = {HEAD_TENSOR: table_of_both(base, tensors, deltas)} if unties else {}
+    fan_in_fan_out = _is_conv1d(adapter_folder)
+    targets = targets_of(base, {**both, **tensors}, deltas, fan_in_fan_out=fan_in_fan_out)
     squared = 0.0
     with new_folder(out) as whole:
-        if embedding is not None:
-            tensors = {**tensors, **write_head(whole, embedding)}
+        if unties and HEAD_TENSOR not in tensors:
+            tensors = {**tensors, **write_head(whole, both[HEAD_TENSOR])}
         with meter("exporting", len(targets)) as progress:
             for name, added in write_merged(whole, tensors, targets):
                 squared += added
