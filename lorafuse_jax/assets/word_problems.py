@@ -118,7 +118,7 @@ def _distinct(source: Path, templates: tuple[int, ...], count: int, taken: set[s
                 "prompt": prompt,
                 "completion": worked,
                 "answer": answer,
-                "template": template,
+                "group": f"template {template}",
             }
         )
         if len(rows) == count:

@@ -2,7 +2,8 @@
 
 A row is ``{"prompt": ..., "completion": ...}`` or ``{"messages": [{"role": ..., "content": ...},
 ...]}``, optionally with ``id``, ``answer`` (the short answer to check, for example the final
-number) and ``weight``. Other keys are left alone.
+number), ``group`` (what results are also given by, for example a subject) and ``weight``. Other
+keys are left alone.
 """
 
 import math
@@ -36,6 +37,7 @@ class Example:
         where: file and line, for messages.
         weight: of its tokens in the loss, from 0 (trains nothing) upwards.
         turns: the chat that the example came as; empty for prompt and completion.
+        group: what results are also given by; "" is none.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Example:
     where: str
     weight: float = 1.0
     turns: tuple[Turn, ...] = ()
+    group: str = ""
 
     @property
     def chat(self) -> tuple[Turn, ...]:
@@ -74,9 +77,10 @@ def example_from_row(row: Any, where: str, number: str) -> Example:
     if not isinstance(row, Mapping):
         raise UserError(f"{where}: a line must be a JSON object, this is a {type(row).__name__}")
     row = {key: value for key, value in row.items() if value is not None}
+    for key in ("answer", "group"):
+        if not isinstance(row.get(key, ""), str | int | float):
+            raise UserError(f"{where}: {key!r} must be text or a number, it is {row[key]!r}")
     answer = row.get("answer")
-    if answer is not None and not isinstance(answer, str | int | float):
-        raise UserError(f"{where}: 'answer' must be text or a number, it is {answer!r}")
     turns: tuple[Turn, ...] = ()
     if "messages" in row:
         both = [key for key in ("prompt", "completion") if key in row]
@@ -97,6 +101,7 @@ def example_from_row(row: Any, where: str, number: str) -> Example:
         where=where,
         weight=_weight(row.get("weight", 1), where),
         turns=turns,
+        group=str(row.get("group", "")),
     )
 
 

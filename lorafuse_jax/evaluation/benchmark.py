@@ -41,6 +41,7 @@ class Question:
             every choice.
         group: what results are also given by: a subject, a template; "" is none.
         turns: the chat that the prompt stands for, as (role, content) up to the question.
+        form: how the answer is to be written, where conventions of a benchmark differ in it.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Question:
     references: tuple[str, ...] = ()
     group: str = ""
     turns: tuple[tuple[str, str], ...] = ()
+    form: str = ""
 
 
 class Decoding(NamedTuple):
@@ -81,6 +83,8 @@ class Convention:
         decoding: how answers are generated.
         framing: what is put around the prompt.
         shots: worked examples before each question, from the benchmark's ``shots_split``.
+        reference: ``(row)`` -> the worked answer whose log-probability is asked; None is none.
+        form: how answers are to be written; a name that the benchmark's scorer knows.
     """
 
     about: str
@@ -88,6 +92,8 @@ class Convention:
     decoding: Decoding
     framing: Framing = "plain"
     shots: int = 0
+    reference: Callable[[Mapping[str, Any]], str] | None = None
+    form: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,16 +135,22 @@ class Source(NamedTuple):
     Attributes:
         hub: repository.
         config: of the repository.
+        configs: of the repository, where there are several; all are asked, their rows in turn.
         split: that is asked.
         shots_split: that worked examples are taken from, the first ones in order.
-        asset: what ``lorafuse fetch`` gets without a hub, already in the benchmark's columns.
+        asset: what ``lorafuse fetch`` gets without a hub.
+        asset_split: of the asset, where it has another name there.
+        from_asset: a row of the asset -> a row in the benchmark's columns; None is as it stands.
     """
 
     hub: str | None = None
     config: str | None = None
+    configs: tuple[str, ...] = ()
     split: str = "test"
     shots_split: str = "train"
     asset: str | None = None
+    asset_split: str | None = None
+    from_asset: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
 
 Pose = Callable[[Row, Convention, Sequence[Mapping[str, Any]]], Question]

@@ -1,21 +1,20 @@
 """Which benchmark a name means, and its questions, checked before a model is loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lorafuse_jax.assets import fetch
 from lorafuse_jax.data.examples import SPLITS, Task
-from lorafuse_jax.data.files import Row, read_rows
+from lorafuse_jax.data.files import Row
 from lorafuse_jax.data.rows import Example
 from lorafuse_jax.evaluation.benchmark import Benchmark, Convention, Question
 from lorafuse_jax.evaluation.checkers import CHECKERS, Checker
 from lorafuse_jax.evaluation.tasks import BENCHMARKS
 from lorafuse_jax.evaluation.tasks.own import own_benchmark
 from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.benchmark_rows import rows_of, shots_of
 from lorafuse_jax.workflow.inputs import load_any_task
-from lorafuse_jax.workflow.progress import console
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Posed:
     """A benchmark's questions, ready to be encoded.
 
     Attributes:
-        label: as in tables: ``gsm8k@metamath``, ``my-data/test``.
+        label: as in tables: ``gsm8k@metamath``, ``my-data/test``; ``gsm8k-packaged@metamath`` where
+            no hub has answered, and a part is asked that ``lorafuse fetch`` gets.
         benchmark: which it is.
         convention: in which it is asked.
         questions: what is asked.
@@ -39,8 +39,9 @@ def pose(name: str, limit: int | None, checker: str | None = None) -> Posed:
     """The questions that a name means.
 
     Args:
-        name: ``NAME``, ``NAME@CONVENTION``, either with ``:PATH`` for a local copy, of a benchmark;
-            or a data set's name, file or folder, or either with ``/SPLIT``.
+        name: ``NAME``, ``NAME@CONVENTION`` or ``NAME/SPLIT@CONVENTION``, each with ``:PATH`` for a
+            local copy, of a benchmark; or a data set's name, file or folder, or either with
+            ``/SPLIT``.
         limit: the first so many; None is all.
         checker: how answers of a data set are compared; None is what its task.json says, or as
             numbers.
@@ -49,9 +50,10 @@ def pose(name: str, limit: int | None, checker: str | None = None) -> Posed:
         UserError: there is no such thing, or a row of it cannot be asked.
     """
     head, _, place = name.partition(":")
-    known, _, convention = head.partition("@")
+    known, at, convention = head.partition("@")
+    known, _, split = known.partition("/") if at else (known, "", "")
     if known in BENCHMARKS and not Path(name).exists():
-        return _of_benchmark(BENCHMARKS[known], convention, place, limit)
+        return _of_benchmark(BENCHMARKS[known], convention, split, place, limit)
     if "@" in head and not Path(name).exists():
         raise UserError(f"no benchmark {known!r}; there are {', '.join(BENCHMARKS)}")
     return pose_data(name, limit, checker)
@@ -88,63 +90,16 @@ def benchmark_of(asked: Mapping[str, Any]) -> Benchmark:
     raise UserError(f"{asked['label']}: this version knows no benchmark or checker {name!r}")
 
 
-def _of_benchmark(benchmark: Benchmark, convention: str, place: str, limit: int | None) -> Posed:
+def _of_benchmark(
+    benchmark: Benchmark, convention: str, split: str, place: str, limit: int | None
+) -> Posed:
     chosen = benchmark.convention(convention)
-    source = benchmark.source
-    rows = list(_rows(benchmark, Path(place) if place else None, source.split))
-    shots: list[Any] = []
-    if chosen.shots:
-        shots = [row.value for row in _shots(benchmark, place, chosen.shots)]
+    rows, packaged = rows_of(benchmark, place, split)
+    shots = [row.value for row in shots_of(benchmark, place, chosen.shots)] if chosen.shots else []
     name = next(n for n, other in benchmark.conventions.items() if other is chosen)
     questions = benchmark.questions(rows[:limit], name, shots)
-    return Posed(f"{benchmark.name}@{name}", benchmark, chosen, questions)
-
-
-def _shots(benchmark: Benchmark, place: str, count: int) -> Sequence[Row]:
-    split = benchmark.source.shots_split
-    folder = Path(place) if place else None
-    if folder is not None and folder.is_file():
-        raise UserError(
-            f"{place}: a file has no {split} split to take {count} worked examples from; name a "
-            "folder with both, or another convention"
-        )
-    rows = list(_rows(benchmark, folder, split))[:count]
-    if len(rows) < count:
-        raise UserError(f"{benchmark.name}: {len(rows)} rows in {split}, {count} examples wanted")
-    return rows
-
-
-def _rows(benchmark: Benchmark, place: Path | None, split: str) -> Sequence[Row]:
-    """The rows of a split: from a local copy, from the hub, or of the asset."""
-    if place is not None and place.is_file():
-        return list(read_rows(place))
-    if place is not None:
-        return _from_folder(place, split)
-    source = benchmark.source
-    failure: Exception | None = None
-    if source.hub is not None:
-        # Imported here because it takes a second, which every other command would wait for.
-        import datasets  # noqa: PLC0415
-
-        try:
-            table = datasets.load_dataset(source.hub, source.config, split=split)
-            where = " ".join(filter(None, (source.hub, source.config, split)))
-            return [Row(row, f"{where}, row {n}", n) for n, row in enumerate(table, start=1)]
-        except Exception as error:  # datasets, huggingface_hub and pyarrow raise whatever they meet
-            failure = error
-    if source.asset is not None:
-        return _from_folder(fetch(source.asset, say=console.print), split)
-    raise UserError(
-        f"{source.hub}: datasets cannot load it ({type(failure).__name__}: {failure}); where no "
-        f"hub answers, name a local copy after a colon, {benchmark.name}:/path/to/file-or-folder"
-    )
-
-
-def _from_folder(folder: Path, split: str) -> Sequence[Row]:
-    for file in (folder / f"{split}.jsonl", folder / f"{split}.parquet", folder / f"{split}.json"):
-        if file.exists():
-            return list(read_rows(file))
-    raise UserError(f"{folder} has no {split}.jsonl (or .parquet, .json)")
+    marks = ("-packaged" if packaged else "") + (f"/{split}" if split else "")
+    return Posed(f"{benchmark.name}{marks}@{name}", benchmark, chosen, questions)
 
 
 def _own(task: Task, checker: str | None) -> Benchmark:
@@ -162,6 +117,7 @@ def _row(example: Example, number: int) -> Row:
         "prompt": example.prompt,
         "completion": example.completion,
         "answer": example.answer,
+        "group": example.group,
         "turns": example.turns[:-1],
     }
     return Row(value, example.where, number)

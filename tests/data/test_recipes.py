@@ -11,7 +11,7 @@ import pytest
 from lorafuse_jax.assets import ASSETS
 from lorafuse_jax.data.encode import encode
 from lorafuse_jax.data.examples import normalize
-from lorafuse_jax.data.recipes import RECIPES, gsm8k, load_recipe, math, metamathqa
+from lorafuse_jax.data.recipes import RECIPES, load_recipe
 from lorafuse_jax.data.templates import TEMPLATES
 from lorafuse_jax.types import UserError
 from tests.tiny import tiny_tokenizer
@@ -233,30 +233,6 @@ def test_tulu_ends_with_the_last_answer_and_leaves_out_chats_without_one(tmp_pat
     (one,) = all_of(task)
     assert [turn.role for turn in one.turns] == ["user", "assistant"]
     assert task.left_out["empty"] == 2
-
-
-@pytest.mark.parametrize(
-    ("solution", "answer"),
-    [
-        (r"\boxed{1} then $\boxed{2}$.", "2"),
-        (r"$\boxed{\frac{a^{2}}{b}}$", r"\frac{a^{2}}{b}"),
-        (r"$\boxed{\left\{x \mid x>0\right.}$", r"\left\{x \mid x>0\right."),
-        (r"$\fbox{C}$", "C"),
-        (r"$\boxed 5$ apples", "5"),
-        (r"$\boxed{\text{(A) }}$ and so on", r"\text{(A) }"),
-        (r"$\boxed{1, 2$", None),
-        ("no box", None),
-    ],
-)
-def test_math_answer_is_the_last_box_with_balanced_braces(solution, answer):
-    assert math.answer_of(solution) == answer
-
-
-def test_other_answers_stand_after_their_mark():
-    assert gsm8k.answer_of("a #### 1\n#### 12,345 ") == "12345"
-    assert gsm8k.answer_of("none") is None
-    assert metamathqa.answer_of("The answer is: 1. The answer is: x+1") == "x+1"
-    assert metamathqa.answer_of("It is 2") is None
 
 
 def test_names_of_recipes_and_assets_differ():

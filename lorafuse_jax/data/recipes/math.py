@@ -1,8 +1,7 @@
 """MATH (2103.03874): competition problems with solutions in LaTeX."""
 
-import re
-
 from lorafuse_jax.data.recipes.recipe import Recipe
+from lorafuse_jax.worked import in_box
 
 SUBJECTS = (
     "algebra",
@@ -14,27 +13,6 @@ SUBJECTS = (
     "precalculus",
 )
 
-
-def answer_of(solution: str) -> str | None:
-    r"""What the last ``\boxed{...}`` or ``\fbox{...}`` holds, braces balanced.
-
-    ``\boxed 5`` holds what follows up to a space or the end of the formula. Braces after a
-    backslash are signs of the formula, not brackets. None if there is no box, or it does not end.
-    """
-    box = max(solution.rfind(r"\boxed"), solution.rfind(r"\fbox"))
-    if box < 0:
-        return None
-    after = re.sub(r"^\\(boxed|fbox)\s*", "", solution[box:])
-    if not after.startswith("{"):
-        return re.split(r"[\s$]", after)[0] or None
-    depth = 0
-    for sign in re.finditer(r"\\.|[{}]", after, re.DOTALL):
-        depth += {"{": 1, "}": -1}.get(sign.group(), 0)
-        if depth == 0 and sign.group() == "}":
-            return after[1 : sign.start()].strip() or None
-    return None
-
-
 RECIPE = Recipe(
     about="12,500 competition problems of seven subjects with solutions",
     licence="MIT",
@@ -45,7 +23,7 @@ RECIPE = Recipe(
     to_row=lambda row: {
         "prompt": row["problem"],
         "completion": row["solution"],
-        "answer": answer_of(row["solution"]),
+        "answer": in_box(row["solution"]),
     },
     held_out=5,
     template="qa",

@@ -1,15 +1,7 @@
 """MetaMathQA (2309.12284): GSM8K and MATH training problems, rephrased and worked in new ways."""
 
 from lorafuse_jax.data.recipes.recipe import Recipe
-
-MARK = "The answer is: "
-
-
-def answer_of(response: str) -> str | None:
-    """What follows the last ``The answer is:``."""
-    _, mark, after = response.rpartition(MARK)
-    return after.strip() or None if mark else None
-
+from lorafuse_jax.worked import after_said
 
 RECIPE = Recipe(
     about="395,000 worked maths problems, augmented from GSM8K and MATH",
@@ -19,7 +11,7 @@ RECIPE = Recipe(
     to_row=lambda row: {
         "prompt": row["query"],
         "completion": row["response"],
-        "answer": answer_of(row["response"]),
+        "answer": after_said(row["response"]),
     },
     # All versions of a problem stay together, or validation would ask what training has answered.
     group="original_question",

@@ -3,9 +3,19 @@
 To add one: a file with a ``Checker``, and its name in ``CHECKERS``.
 """
 
-from lorafuse_jax.evaluation.checkers import exact, number
+from lorafuse_jax.evaluation.checkers import contains, exact, formula, letter, number, pattern
 from lorafuse_jax.evaluation.checkers.checker import Checker
 
-CHECKERS: dict[str, Checker] = {one.name: one for one in (number.CHECKER, exact.CHECKER)}
+CHECKERS: dict[str, Checker] = {
+    one.name: one
+    for one in (
+        number.CHECKER,
+        exact.CHECKER,
+        formula.CHECKER,
+        letter.CHECKER,
+        contains.CHECKER,
+        pattern.CHECKER,
+    )
+}
 
 __all__ = ["CHECKERS", "Checker"]

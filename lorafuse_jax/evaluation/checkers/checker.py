@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from lorafuse_jax.evaluation.benchmark import Question, Response, Score, Scorer, each
+
+METRIC = "correct"
+
 
 class Checker(NamedTuple):
     """One kind of answer.
@@ -10,14 +14,29 @@ class Checker(NamedTuple):
     Attributes:
         name: on the command line.
         about: one line.
-        find: the answer in a text that a model generated, written so that equal answers are equal
-            texts; None if there is none.
-        matches: ``(found, gold)`` -> whether the one is the other.
+        score: responses, each beside its question -> their scores, of one metric, ``correct``.
         problem: what is wrong with a gold answer, so that nothing could match it; None if nothing.
     """
 
     name: str
     about: str
-    find: Callable[[str], str | None]
-    matches: Callable[[str | None, str], bool]
+    score: Scorer
     problem: Callable[[str], str | None]
+
+
+def by_finding(
+    find: Callable[[str], str | None], matches: Callable[[str | None, str], bool]
+) -> Scorer:
+    """Score by what is found in a text.
+
+    Args:
+        find: the answer in a text that a model generated, written so that equal answers are equal
+            texts; None if there is none.
+        matches: ``(found, gold)`` -> whether the one is the other.
+    """
+
+    def score(question: Question, response: Response) -> Score:
+        found = find(response.texts[0])
+        return Score(values={METRIC: float(matches(found, question.gold))}, answer=found)
+
+    return each(score, (METRIC,))

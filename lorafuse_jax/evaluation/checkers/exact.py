@@ -2,7 +2,7 @@
 
 import re
 
-from lorafuse_jax.evaluation.checkers.checker import Checker
+from lorafuse_jax.evaluation.checkers.checker import Checker, by_finding
 
 MARK = "####"
 
@@ -19,6 +19,11 @@ def normalized(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
+def matches(found: str | None, gold: str) -> bool:
+    """Equality in words."""
+    return found is not None and found == normalized(gold)
+
+
 def _problem(gold: str) -> str | None:
     return None if normalized(gold) else f"the answer {gold!r} has no letter and no digit"
 
@@ -26,7 +31,6 @@ def _problem(gold: str) -> str | None:
 CHECKER = Checker(
     name="exact",
     about="the answer's first line, or what stands after ####, equal in words",
-    find=find,
-    matches=lambda found, gold: found is not None and found == normalized(gold),
+    score=by_finding(find, matches),
     problem=_problem,
 )

@@ -3,7 +3,7 @@
 import re
 from decimal import Decimal, InvalidOperation
 
-from lorafuse_jax.evaluation.checkers.checker import Checker
+from lorafuse_jax.evaluation.checkers.checker import Checker, by_finding
 
 NUMBER = re.compile(
     r"((?<![\w.)])[-+\u2212])?"  # a sign, unless it stands after something: 10-4 ends in 4
@@ -64,7 +64,6 @@ def _decimal(text: str | None) -> Decimal | None:
 CHECKER = Checker(
     name="number",
     about="the number after the last ####, else the last number",
-    find=find,
-    matches=matches,
+    score=by_finding(find, matches),
     problem=_problem,
 )

@@ -9,11 +9,8 @@ from lorafuse_jax.evaluation.benchmark import (
     Convention,
     Decoding,
     Question,
-    Response,
     Row,
-    Score,
     Source,
-    each,
 )
 from lorafuse_jax.evaluation.checkers import Checker
 from lorafuse_jax.types import UserError
@@ -37,7 +34,7 @@ def own_benchmark(name: str, checker: Checker) -> Benchmark:
         columns=("prompt", "completion", "answer"),
         conventions={"trained": TRAINED},
         pose=partial(_pose, checker),
-        score=each(partial(_score, checker), ("correct",)),
+        score=checker.score,
     )
 
 
@@ -60,8 +57,3 @@ def _pose(
         group=str(value.get("group", "")),
         turns=tuple(map(tuple, value.get("turns", ()))),
     )
-
-
-def _score(checker: Checker, question: Question, response: Response) -> Score:
-    found = checker.find(response.texts[0])
-    return Score(values={"correct": float(checker.matches(found, question.gold))}, answer=found)

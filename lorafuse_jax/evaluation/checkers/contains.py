@@ -1,0 +1,17 @@
+"""Answers that need only occur somewhere."""
+
+from lorafuse_jax.evaluation.checkers import exact
+from lorafuse_jax.evaluation.checkers.checker import Checker, by_finding
+
+
+def matches(text: str | None, gold: str) -> bool:
+    """Whether the words of the gold answer stand in the text, one after the other."""
+    return f" {exact.normalized(gold)} " in f" {exact.normalized(text or '')} "
+
+
+CHECKER = Checker(
+    name="contains",
+    about="the answer's words stand somewhere in the text",
+    score=by_finding(lambda text: text, matches),
+    problem=exact.CHECKER.problem,
+)

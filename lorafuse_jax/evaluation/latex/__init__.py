@@ -1,0 +1,1 @@
+"""Answers in LaTeX, compared as texts by published rules, and as mathematics by sympy."""
