@@ -66,7 +66,7 @@ class Summary:
         best_seed: name of the best by validation.
         agreement: share of examples on which two seeds are both right or both wrong.
         detectable: the true difference in accuracy that a single test of this size finds with
-            power 0.8, largest over rows.
+            power 0.8, largest over rows; 0 where none is tested.
         twins: pairs of fused models that gave the same answer to every example.
     """
 
@@ -116,7 +116,7 @@ def summarize(scores: Scores, best_seed: str) -> Summary:
         rows,
         best_seed,
         agreement(scores.primary[seeds]),
-        max(row.accuracy_gain.detectable for row in tested if row.accuracy_gain),
+        max((row.accuracy_gain.detectable for row in tested if row.accuracy_gain), default=0.0),
         _twins(scores),
     )
 

@@ -16,6 +16,9 @@ from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.benchmark_rows import rows_of, shots_of
 from lorafuse_jax.workflow.inputs import load_any_task
 
+OWN = "own:"
+"""Before a checker's name, the name of the benchmark that data makes with it."""
+
 
 @dataclass(frozen=True)
 class Posed:
@@ -85,8 +88,9 @@ def benchmark_of(asked: Mapping[str, Any]) -> Benchmark:
     name = asked["benchmark"]
     if name in BENCHMARKS:
         return BENCHMARKS[name]
-    if name in CHECKERS:
-        return own_benchmark(name, CHECKERS[name])
+    checker = name.removeprefix(OWN)
+    if checker in CHECKERS:
+        return own_benchmark(name, CHECKERS[checker])
     raise UserError(f"{asked['label']}: this version knows no benchmark or checker {name!r}")
 
 
@@ -108,7 +112,7 @@ def _own(task: Task, checker: str | None) -> Benchmark:
         listed = "\n".join(f"  {one.name}: {one.about}" for one in CHECKERS.values())
         raise UserError(f"no checker {chosen!r}; there are\n{listed}")
     found: Checker = CHECKERS[chosen]
-    return own_benchmark(found.name, found)
+    return own_benchmark(f"{OWN}{found.name}", found)
 
 
 def _row(example: Example, number: int) -> Row:

@@ -52,7 +52,9 @@ class Symbolic:
     def verify(self, gold: str, text: str) -> Verdict:
         """Whether the answer in a text is the gold one, by math-verify's ``parse`` and ``verify``.
 
-        Departure: math-verify is given the gold answer, lm-eval gives it the whole solution.
+        Departure: math-verify is given the gold answer by itself, lm-eval gives it the whole
+        solution. The two are read alike but for percentages, which it cannot read in a box, and for
+        solutions with two answers in boxes.
 
         Raises:
             UserError: math-verify cannot be started.

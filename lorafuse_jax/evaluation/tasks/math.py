@@ -1,5 +1,6 @@
 """MATH (2103.03874), 5,000 competition problems, and 500 of them (2305.20050)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -39,6 +40,7 @@ SUBJECTS = (
     "prealgebra",
     "precalculus",
 )
+WORD = re.compile(r"[A-Za-z]{2}")
 SAID_FORM, MINERVA_FORM, ANY_FORM = "The answer is: x", "The final answer is x. I hope", "box"
 
 
@@ -106,7 +108,7 @@ def _score_all(questions: Sequence[Question], responses: Sequence[Response]) -> 
 
 def _score(symbolic: Symbolic, question: Question, response: Response) -> Score:
     text = response.texts[0]
-    verdict = symbolic.verify(question.gold, text)
+    verdict = symbolic.verify(question.gold, _readable(question.form, text))
     string, fault = _STRINGS[question.form](symbolic, question.gold, text)
     return Score(
         values={"math_verify": float(verdict.right), "string": float(string)},
@@ -115,11 +117,30 @@ def _score(symbolic: Symbolic, question: Question, response: Response) -> Score:
     )
 
 
-def _said(symbolic: Symbolic, gold: str, text: str) -> tuple[bool, None]:
+def _readable(form: str, text: str) -> str:
+    """The text for math-verify, which reads LaTeX in dollars and boxes only, but not bare."""
+    if form == MINERVA_FORM or in_box(text) is not None:
+        return text
+    answer = _after_said(text) if form == SAID_FORM else _after_any(text)
+    bare = answer and "$" not in answer and ("\\" in answer or not WORD.search(answer))
+    return f"${answer}$" if bare else text
+
+
+def _after_said(text: str) -> str | None:
     """MetaMath: after the last ``The answer is: ``, up to the end of the sentence and line."""
     _, mark, after = text.rpartition(SAID)
-    answer = after.split(".\n")[0].strip().removesuffix(".").strip()
-    return bool(mark) and hendrycks.equal(answer, gold), None
+    return after.split(".\n")[0].strip().removesuffix(".").strip() if mark else None
+
+
+def _after_any(text: str) -> str | None:
+    """The line after the last ``####`` or ``The answer is``, without dollars around it."""
+    lines = (after_mark(text) or "").strip(" :$").splitlines()
+    return lines[0].strip().rstrip(".").strip("$ ") if lines else None
+
+
+def _said(symbolic: Symbolic, gold: str, text: str) -> tuple[bool, None]:
+    answer = _after_said(text)
+    return answer is not None and hendrycks.equal(answer, gold), None
 
 
 def _minerva(symbolic: Symbolic, gold: str, text: str) -> tuple[bool, str | None]:
@@ -132,10 +153,7 @@ def _minerva(symbolic: Symbolic, gold: str, text: str) -> tuple[bool, str | None
 
 
 def _any(symbolic: Symbolic, gold: str, text: str) -> tuple[bool, None]:
-    answer = in_box(text)
-    if answer is None:
-        lines = (after_mark(text) or "").strip(" :$").splitlines()
-        answer = lines[0].strip().rstrip(".").strip("$ ") if lines else None
+    answer = in_box(text) or _after_any(text)
     return answer is not None and hendrycks.equal(answer, gold), None
 
 
