@@ -104,6 +104,29 @@ def test_interrupted_preparation_is_not_taken_for_whole(registry, monkeypatch):
     assert (get("toy") / "data.txt").read_text() == "HELLO"
 
 
+def test_what_an_older_version_prepared_is_made_anew(registry, monkeypatch):
+    folder = get("toy")
+    (folder / "old.txt").write_text("of before")
+
+    def newer(source, built):
+        (built / "data.txt").write_text("newer")
+
+    changed = replace(ASSETS["toy"], prepare=newer, prepared=2)
+    monkeypatch.setitem(ASSETS, "toy", changed)
+    said = []
+    assert fetch("toy", say=said.append) == folder and registry.calls == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["data.txt", "source.json"]
+    assert (folder / "data.txt").read_text() == "newer" and "an older version" in said[0]
+    assert json.loads((folder / "source.json").read_text())["prepared"] == 2
+    assert get("toy") == folder and registry.calls == 2
+    assert left_in(registry.cache) == ["toy"]
+    registry.code = 1
+    monkeypatch.setitem(ASSETS, "toy", replace(changed, prepared=3))
+    with pytest.raises(UserError, match="no route to registry"):
+        get("toy")
+    assert (folder / "data.txt").read_text() == "newer"
+
+
 def test_unknown_name_lists_the_known():
     with pytest.raises(UserError, match=r"(?s)no asset 'gpt'.*smollm2-135m-instruct.*gsm-symbolic"):
         get("gpt")

@@ -54,6 +54,9 @@ def test_registry_gives_short_questions_of_tasks_that_are_large_enough(tmp_path,
     assert sorted(row["id"] for row in rows) == sorted(f"copies-{n}" for n in range(1, 26))
     assert {row["prompt"] for row in rows} == {f"Answer a{n}.\n\nIs a{n} one?" for n in range(25)}
     assert all(row["completion"] == row["answer"] == "Yes" for row in rows)
+    task = load_task(tmp_path / "built")
+    assert task.checker == "exact"
+    assert {one.group for some in task.splits.values() for one in some} == {"copies"}
 
 
 def test_tasks_are_cut_and_held_out_whole(tmp_path, registry, monkeypatch):
@@ -68,7 +71,7 @@ def test_tasks_are_cut_and_held_out_whole(tmp_path, registry, monkeypatch):
         )
     splits = prepared(tmp_path)
     assert sum(map(len, splits.values())) == 60 * 22
-    names = {split: {row["task"] for row in rows} for split, rows in splits.items()}
+    names = {split: {row["group"] for row in rows} for split, rows in splits.items()}
     assert 1 <= len(names["transfer"]) <= 15 and not names["transfer"] & names["train"]
     assert names["train"] | names["transfer"] == {f"task-{task}" for task in range(60)}
     load_task(tmp_path / "built")

@@ -29,6 +29,7 @@ def write(folder, name, lines):
         ('{"prompt": "", "completion": "b"}', "'prompt' must be text"),
         ('{"prompt": "a", "completion": 3}', "'completion' must be text"),
         ('{"prompt": "a", "completion": "b", "answer": [1]}', "'answer' must be"),
+        ('{"prompt": "a", "completion": "b", "group": [1]}', "'group' must be"),
     ],
 )
 def test_malformed_line_names_file_and_line(tmp_path, line, message):

@@ -30,9 +30,11 @@ def chat(*turns):
 
 
 def test_both_forms_may_stand_in_one_file(tmp_path):
-    rows = [GOOD | {"weight": 0.5}, {"messages": CHAT, "weight": 0, "answer": 7, "source": "x"}]
+    talk = {"messages": CHAT, "weight": 0, "answer": 7, "group": 3, "source": "x"}
+    rows = [GOOD | {"weight": 0.5}, talk]
     plain, talk = read_examples(write(tmp_path / "data.jsonl", rows))
-    assert (plain.weight, plain.turns) == (0.5, ())
+    assert (plain.weight, plain.turns, plain.group) == (0.5, (), "")
+    assert talk.group == "3"
     assert plain.chat == (Turn("user", "a?"), Turn("assistant", "b"))
     assert talk.turns[0] == Turn("system", "Be brief.") and talk.turns[-1].content == "Bye."
     assert (talk.weight, talk.answer, talk.completion) == (0, "7", "Bye.")

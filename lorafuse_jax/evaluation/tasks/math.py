@@ -122,7 +122,8 @@ def _readable(form: str, text: str) -> str:
     if form == MINERVA_FORM or in_box(text) is not None:
         return text
     answer = _after_said(text) if form == SAID_FORM else _after_any(text)
-    bare = answer and "$" not in answer and ("\\" in answer or not WORD.search(answer))
+    dollars = "$" in (answer or "").replace("\\$", "")
+    bare = answer and not dollars and ("\\" in answer or not WORD.search(answer))
     return f"${answer}$" if bare else text
 
 

@@ -137,14 +137,10 @@ def test_metamath_prompt_and_scores():
 
 def test_words_are_not_put_into_dollars():
     (question,) = posed("", [{"problem": "?", "solution": "$\\boxed{18}$"}])
-    texts = [
-        "The answer is: 18 dollars",
-        "so 18",
-        "The answer is: $18$, or 3^2",
-        "The answer is: 19",
-    ]
-    scores = [respond([question], [text])[0].values["math_verify"] for text in texts]
-    assert scores == [1, 1, 1, 0]
+    texts = ["18 dollars", "$18$, or 3^2", "\\$18", "\\$18.00", "19"]
+    texts = ["so 18", *(f"The answer is: {text}" for text in texts)]
+    scores = respond([question] * 6, texts)
+    assert [score.values["math_verify"] for score in scores] == [1, 1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize(
