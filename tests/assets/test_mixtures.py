@@ -54,9 +54,8 @@ def test_registry_gives_short_questions_of_tasks_that_are_large_enough(tmp_path,
     assert sorted(row["id"] for row in rows) == sorted(f"copies-{n}" for n in range(1, 26))
     assert {row["prompt"] for row in rows} == {f"Answer a{n}.\n\nIs a{n} one?" for n in range(25)}
     assert all(row["completion"] == row["answer"] == "Yes" for row in rows)
-    task = load_task(tmp_path / "built")
-    assert task.checker == "exact"
-    assert {one.group for some in task.splits.values() for one in some} == {"copies"}
+    assert {row["group"] for row in rows} == {"copies"}
+    assert json.loads((tmp_path / "built" / "task.json").read_text())["checker"] == "exact"
 
 
 def test_tasks_are_cut_and_held_out_whole(tmp_path, registry, monkeypatch):

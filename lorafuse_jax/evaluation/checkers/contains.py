@@ -5,7 +5,12 @@ from lorafuse_jax.evaluation.checkers.checker import Checker, by_finding
 
 
 def matches(text: str | None, gold: str) -> bool:
-    """Whether the words of the gold answer stand in the text, one after the other."""
+    """Whether the words of the gold answer stand in the text, one after the other.
+
+    Signs without any word, such as ``<=``, may stand anywhere.
+    """
+    if not exact.WORD.search(gold):
+        return gold.strip() in (text or "")
     return f" {exact.normalized(gold)} " in f" {exact.normalized(text or '')} "
 
 

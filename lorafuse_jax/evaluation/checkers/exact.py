@@ -5,18 +5,26 @@ import re
 from lorafuse_jax.evaluation.checkers.checker import Checker, by_finding
 
 MARK = "####"
+WORD = re.compile(r"[^\W_]+")
 
 
 def find(text: str) -> str | None:
-    """What stands after the last ``####``, else the first line with words in it, normalised."""
+    """What stands after the last ``####``, else the first line with words in it, normalised.
+
+    Without any words, the first line that is not empty.
+    """
     _, mark, after = text.rpartition(MARK)
-    lines = (normalized(line) for line in (after if mark else text).splitlines())
-    return next((line for line in lines if line), None)
+    lines = [line for line in (after if mark else text).splitlines() if line.strip()]
+    chosen = next((line for line in lines if WORD.search(line)), lines[0] if lines else None)
+    return None if chosen is None else normalized(chosen)
 
 
 def normalized(text: str) -> str:
-    """The words of a text in lower case, one space between them; articles stay."""
-    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+    """The words of a text in lower case, one space between them; articles stay.
+
+    Of a text without words, such as ``<=``, its signs.
+    """
+    return " ".join(WORD.findall(text.lower())) or "".join(text.split())
 
 
 def matches(found: str | None, gold: str) -> bool:
@@ -25,7 +33,7 @@ def matches(found: str | None, gold: str) -> bool:
 
 
 def _problem(gold: str) -> str | None:
-    return None if normalized(gold) else f"the answer {gold!r} has no letter and no digit"
+    return None if gold.strip() else f"the answer {gold!r} is empty"
 
 
 CHECKER = Checker(

@@ -10,7 +10,9 @@ from lorafuse_jax.evaluation.checkers.exact import CHECKER, find, matches
         ("\n\n  The  Hague!", "the hague"),
         ("I think so.\n#### Rome\n", "rome"),
         ("a\n#### b\n#### C c", "c c"),
-        ("...", None),
+        ("...\nno", "no"),
+        (" <= \n>", "<="),
+        (" \n", None),
         ("", None),
         ("\u00c9t\u00e9", "\u00e9t\u00e9"),
     ],
@@ -23,4 +25,5 @@ def test_matching_is_of_words_and_nothing_never_matches():
     assert matches(find("new  york"), "New York.")
     assert not matches(find("york new"), "New York")
     assert not matches(find(""), "x")
-    assert "no letter and no digit" in CHECKER.problem("--") and CHECKER.problem("a") is None
+    assert matches(find("< ="), "<=") and not matches(find("<"), "<=")
+    assert "is empty" in CHECKER.problem(" ") and CHECKER.problem("--") is None

@@ -44,6 +44,8 @@ def test_the_letter_is_found(text, found):
         ("contains", "In New\nYork, of course", "new york", 1),
         ("contains", "In Newer York", "New York", 0),
         ("contains", "", "New York", 0),
+        ("contains", "x <= 3", "<=", 1),
+        ("contains", "x < 3", "<=", 0),
         ("regex", "on 3 May 2020", r"\d+ (May|June) \d{4}", 1),
         ("regex", "on 3 July 2020", r"\d+ (May|June) \d{4}", 0),
         ("math", "so $\\boxed{\\frac12}$", "0.5", 1),
@@ -60,7 +62,7 @@ def test_answers_are_compared(checker, text, gold, right):
     ("checker", "good", "bad", "message"),
     [
         ("choice", "(B)", "BC", "is no single letter"),
-        ("contains", "x", "--", "no letter and no digit"),
+        ("contains", "x", " ", "is empty"),
         ("regex", "a+", "a(", "is no regular expression"),
         ("math", "\\frac12", "\\frac{1}{", "is no mathematics"),
         ("math", "[2,5)", "", "is no mathematics"),
