@@ -137,6 +137,8 @@ def metamath_says(text):
 @given(text=SAID | SAID.map("The answer is: ".__add__))
 @example(text="The answer is: $1,234,567")
 @example(text="The answer is: 2.5")
+@example(text="The answer is: 2.7")
+@example(text="The answer is: -11/3")
 @example(text="The answer is: 3/0")
 @example(text="The answer is: 3/00")
 @example(text="The answer is: /5")
