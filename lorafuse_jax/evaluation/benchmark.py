@@ -163,6 +163,8 @@ class Benchmark:
         score: responses of one or several models, each beside its question -> their scores, in
             order. Must not raise for anything that a model may have said.
         metrics: names of the scores' values; models are compared by the first.
+        shots_by: column that a question's worked examples have in common with it: the subject;
+            None takes the same for all.
     """
 
     name: str
@@ -175,22 +177,32 @@ class Benchmark:
     pose: Pose
     score: Scorer
     metrics: tuple[str, ...] = field(default=("correct",))
+    shots_by: str | None = None
 
     def questions(
-        self, rows: Sequence[Row], convention: str, shots: Sequence[Mapping[str, Any]] = ()
+        self, rows: Sequence[Row], convention: str, shots: Sequence[Row] = ()
     ) -> list[Question]:
         """All rows as questions.
 
+        Args:
+            rows: what is asked.
+            convention: in which way; "" is the default.
+            shots: what worked examples are taken from, the first ones in order.
+
         Raises:
             UserError: there is no such convention, a row lacks a column, a gold answer cannot be
-                matched, or two rows have one id.
+                matched, two rows have one id, or there are too few worked examples.
         """
         chosen = self.convention(convention)
+        examples: dict[Any, list[Mapping[str, Any]]] = {}
+        for shot in shots:
+            self._check_columns(shot)
+            examples.setdefault(self._kind(shot), []).append(shot.value)
         seen: dict[str, str] = {}
         questions = []
         for row in rows:
             self._check_columns(row)
-            question = self.pose(row, chosen, shots)
+            question = self.pose(row, chosen, self._shots_for(row, chosen.shots, examples))
             if question.id in seen:
                 raise UserError(
                     f"{row.where}: the id {question.id!r} is that of {seen[question.id]} too; "
@@ -211,6 +223,22 @@ class Benchmark:
             listed = "\n".join(f"  {self.name}@{n}: {c.about}" for n, c in self.conventions.items())
             raise UserError(f"{self.name} has no convention {name!r}; there are\n{listed}")
         return self.conventions[name]
+
+    def _kind(self, row: Row) -> Any:
+        """What worked examples and question must have in common."""
+        return row.value.get(self.shots_by) if self.shots_by else None
+
+    def _shots_for(
+        self, row: Row, count: int, shots: Mapping[Any, list[Mapping[str, Any]]]
+    ) -> Sequence[Mapping[str, Any]]:
+        found = shots.get(self._kind(row), [])[:count]
+        if len(found) < count:
+            kind = f" whose {self.shots_by} is {self._kind(row)!r}" if self.shots_by else ""
+            raise UserError(
+                f"{row.where}: {len(found)} rows{kind} in the split {self.source.shots_split}, "
+                f"{count} worked examples are wanted; name another convention"
+            )
+        return found
 
     def _check_columns(self, row: Row) -> None:
         if not isinstance(row.value, Mapping):

@@ -92,9 +92,7 @@ def _of_benchmark(benchmark: Benchmark, convention: str, place: str, limit: int 
     chosen = benchmark.convention(convention)
     source = benchmark.source
     rows = list(_rows(benchmark, Path(place) if place else None, source.split))
-    shots: list[Any] = []
-    if chosen.shots:
-        shots = [row.value for row in _shots(benchmark, place, chosen.shots)]
+    shots = _shots(benchmark, place, chosen.shots) if chosen.shots else []
     name = next(n for n, other in benchmark.conventions.items() if other is chosen)
     questions = benchmark.questions(rows[:limit], name, shots)
     return Posed(f"{benchmark.name}@{name}", benchmark, chosen, questions)
@@ -108,10 +106,7 @@ def _shots(benchmark: Benchmark, place: str, count: int) -> Sequence[Row]:
             f"{place}: a file has no {split} split to take {count} worked examples from; name a "
             "folder with both, or another convention"
         )
-    rows = list(_rows(benchmark, folder, split))[:count]
-    if len(rows) < count:
-        raise UserError(f"{benchmark.name}: {len(rows)} rows in {split}, {count} examples wanted")
-    return rows
+    return list(_rows(benchmark, folder, split))
 
 
 def _rows(benchmark: Benchmark, place: Path | None, split: str) -> Sequence[Row]:

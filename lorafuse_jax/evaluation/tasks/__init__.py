@@ -4,7 +4,25 @@ To add one: a file with a ``BENCHMARK``, and its name in ``BENCHMARKS``.
 """
 
 from lorafuse_jax.evaluation.benchmark import Benchmark
+from lorafuse_jax.evaluation.tasks import (
+    arc,
+    boolq,
+    hellaswag,
+    mmlu,
+    truthfulqa,
+)
 
-BENCHMARKS: dict[str, Benchmark] = {one.name: one for one in ()}
+BENCHMARKS: dict[str, Benchmark] = {
+    one.name: one
+    for one in (
+        mmlu.BENCHMARK,
+        truthfulqa.BENCHMARK,
+        truthfulqa.MC1,
+        hellaswag.BENCHMARK,
+        arc.EASY,
+        arc.CHALLENGE,
+        boolq.BENCHMARK,
+    )
+}
 
 __all__ = ["BENCHMARKS"]
