@@ -6,9 +6,10 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from lorafuse_jax.types import UserError
 
-Framing = Literal["plain", "chat", "trained"]
+Framing = Literal["plain", "chat", "trained", "rolling"]
 """How a prompt is put to a model: as it stands, as a user's turn under the tokenizer's chat
-template, or under the template that the run was trained with."""
+template, or under the template that the run was trained with. ``rolling`` has no prompt: the one
+reference is scored from its first token on, in windows of the model's context."""
 
 
 @runtime_checkable
@@ -96,9 +97,10 @@ class Response:
 
     Attributes:
         texts: a generated text a sample.
-        log_probs: of each reference after the prompt, nats, summed over its tokens.
-        tokens: of each reference.
-        greedy: whether each reference is what greedy decoding would say.
+        log_probs: of each reference after the prompt, or each window of the one reference, nats,
+            summed over its tokens.
+        tokens: of each of these.
+        greedy: whether each is what greedy decoding would say.
     """
 
     texts: tuple[str, ...] = ()

@@ -112,10 +112,16 @@ def _shots(benchmark: Benchmark, place: str, count: int) -> Sequence[Row]:
 def _rows(benchmark: Benchmark, place: Path | None, split: str) -> Sequence[Row]:
     """The rows of a split: from a local copy, from the hub, or of the asset."""
     if place is not None and place.is_file():
-        return list(read_rows(place))
+        plain = place.suffix == ".txt" and benchmark.columns == ("text",)
+        return [_whole(place)] if plain else list(read_rows(place))
     if place is not None:
         return _from_folder(place, split)
     source = benchmark.source
+    if source.hub is None and source.asset is None:
+        raise UserError(
+            f"{benchmark.name} has no data of its own; name yours after a colon, "
+            f"{benchmark.name}:/path/to/file-or-folder"
+        )
     failure: Exception | None = None
     if source.hub is not None:
         # Imported here because it takes a second, which every other command would wait for.
@@ -133,6 +139,14 @@ def _rows(benchmark: Benchmark, place: Path | None, split: str) -> Sequence[Row]
         f"{source.hub}: datasets cannot load it ({type(failure).__name__}: {failure}); where no "
         f"hub answers, name a local copy after a colon, {benchmark.name}:/path/to/file-or-folder"
     )
+
+
+def _whole(file: Path) -> Row:
+    """A text file as one document."""
+    try:
+        return Row({"text": file.read_text(encoding="utf-8")}, str(file), 1)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text ({error})") from None
 
 
 def _from_folder(folder: Path, split: str) -> Sequence[Row]:

@@ -11,6 +11,7 @@ from lorafuse_jax.evaluation.tasks import (
     ifbench,
     ifeval,
     mmlu,
+    perplexity,
     truthfulqa,
 )
 
@@ -26,6 +27,8 @@ BENCHMARKS: dict[str, Benchmark] = {
         boolq.BENCHMARK,
         ifeval.BENCHMARK,
         ifbench.BENCHMARK,
+        perplexity.BENCHMARK,
+        perplexity.WIKITEXT,
     )
 }
 

@@ -32,12 +32,13 @@ def task_of(folder, file, splits):
 
 
 def asked(task, shots=0):
-    """(document, [(prompt, continuation)]) of every document that is evaluated."""
+    """(document, [(prompt, continuation), or (text,)]) of every document that is evaluated."""
     found = []
     for number, document in enumerate(task.eval_docs):
         context = task.fewshot_context(document, shots)
         made = task.construct_requests(
             document, context, metadata=("peer", number, 1), apply_chat_template=False
         )
+        made = made if isinstance(made, list) else [made]
         found.append((document, [one.args for one in made]))
     return found
