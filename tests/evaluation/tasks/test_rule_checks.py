@@ -82,6 +82,15 @@ PIECES = (
 )
 
 
+QUOTED = [
+    f'{head}{star}"so"{star}{tail}'
+    for head in ("", "Sure,\n")
+    for star in ("", "**")
+    for tail in ("", "\nBye.")
+]
+"""What each of the loose variants alone makes right."""
+
+
 def draw_text(rng):
     ends = rng.choice(["", '"', "**"], 2)
     return ends[0] + "".join(rng.choice(PIECES, rng.integers(0, 9))) + ends[1]
@@ -103,8 +112,10 @@ def verdicts(benchmark, rows, texts):
 def test_ifeval_gives_lm_evals_verdicts_on_every_kind(tmp_path):
     rng = np.random.default_rng()
     drawn = [draw_row(rng, number) for number in range(150)]
+    quoted = {"prompt": "q", "instruction_id_list": ["startend:quotation"], "kwargs": [{}]}
+    drawn += [quoted | {"key": 1000 + number} for number in range(len(QUOTED))]
     rows = rows_of(write(tmp_path / "rows.jsonl", drawn))
-    texts = [draw_text(rng) for _ in rows]
+    texts = [draw_text(rng) for _ in range(150)] + QUOTED
     found = verdicts(ifeval.BENCHMARK, rows, texts)
     from lm_eval.tasks.ifeval import utils  # noqa: PLC0415 - needs NLTK's data, now provided
 
