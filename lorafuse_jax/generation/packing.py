@@ -51,6 +51,17 @@ def shared_prefix(requests: Sequence[Request]) -> np.ndarray:
     return first[:length] if worth_it else first[:0]
 
 
+def to_read(request: Request, shared: int, before: Request | None) -> int:
+    """Tokens that must be read for a request, beside the ``shared`` first ones of all prompts.
+
+    There are none where ``before``, which lies just before it in the same row, has the same prompt,
+    and at most one token of reference is scored after it: another sample, or the next of the
+    letters that a question is answered with.
+    """
+    same = before is not None and np.array_equal(request.prompt, before.prompt)
+    return 0 if same and len(request.reference) <= 1 else request.read_length - shared
+
+
 def pack(
     taken: Sequence[Sequence[Row]], shared: int
 ) -> tuple[Reading, dict[tuple[int, int], Part]]:
@@ -58,26 +69,26 @@ def pack(
 
     Gives also where each lies, by member and number of the request.
     """
-    longest = max(sum(row.request.read_length - shared for row in rows) for rows in taken)
-    shape = (len(taken), bucket(longest))
+    lengths = [_lengths(rows, shared) for rows in taken]
+    shape = (len(taken), bucket(max(map(sum, lengths))))
     tokens, positions, segments = (np.zeros(shape, np.int32) for _ in range(3))
     scored: list[int] = []
     targets: list[int] = []
     parts = {}
     for member, rows in enumerate(taken):
-        at = 0
-        for segment, row in enumerate(rows, start=1):
+        end = stop = 0
+        for segment, (row, length) in enumerate(zip(rows, lengths[member], strict=True), start=1):
             prompt, reference = row.request.prompt[shared:], row.request.reference
-            end, stop = at + len(prompt), at + row.request.read_length - shared
-            tokens[member, at:end], tokens[member, end:stop] = prompt, reference[:-1]
-            positions[member, at:stop] = np.arange(stop - at)
-            segments[member, at:stop] = segment
+            if length:
+                at, end, stop = stop, stop + len(prompt), stop + length
+                tokens[member, at:end], tokens[member, end:stop] = prompt, reference[:-1]
+                positions[member, at:stop] = np.arange(stop - at)
+                segments[member, at:stop] = segment
             before = member * shape[1] + end - 1
             first = len(scored)
             scored.extend(range(before, before + len(reference)))
             targets.extend(reference.tolist())
             parts[member, row.number] = Part(end, slice(first, len(scored)))
-            at = stop
     filler = [0] * (bucket(len(scored)) - len(scored) if scored else 0)
     as_array = lambda numbers: jnp.asarray(np.array(numbers + filler, np.int32))  # noqa: E731
     reading = Reading(
@@ -88,6 +99,11 @@ def pack(
         as_array(targets),
     )
     return reading, parts
+
+
+def _lengths(rows: Sequence[Row], shared: int) -> list[int]:
+    before = [None, *(row.request for row in rows)]
+    return [to_read(row.request, shared, b) for row, b in zip(rows, before, strict=False)]
 
 
 def bucket(size: int, least: int = 32) -> int:

@@ -26,7 +26,7 @@ from lorafuse_jax.generation.lanes import (
     start,
 )
 from lorafuse_jax.generation.memory import check_fits, foresee, shapes
-from lorafuse_jax.generation.packing import LEAST_PREFIX, Row, bucket, pack, shared_prefix
+from lorafuse_jax.generation.packing import LEAST_PREFIX, Row, bucket, pack, shared_prefix, to_read
 from lorafuse_jax.generation.request import Answer, Engine, Request, check, check_ids
 from lorafuse_jax.generation.ring import Prefix, Source
 from lorafuse_jax.generation.sampling import Choice, Sampling
@@ -170,7 +170,8 @@ class _Session:
         taken, tokens = [], 0
         while queue:
             number, request = queue[0]
-            length = request.read_length - len(self.prefix_tokens)
+            before = taken[-1].request if taken else None
+            length = to_read(request, len(self.prefix_tokens), before)
             if (taken and tokens + length > READ_TOKENS) or (request.max_new_tokens and not free):
                 break
             queue.popleft()

@@ -27,18 +27,21 @@ def results_figure(summary: Summary) -> Figure:
     """Accuracy and log-likelihood of every row, with 95 % intervals and the mean seed's line.
 
     The untrained base is so far off in log-likelihood that with it the others could not be told
-    apart: where it falls outside, its value stands at the edge instead of a dot.
+    apart: where it falls outside, its value stands at the edge instead of a dot. Where no
+    log-likelihood was asked, accuracy stands alone.
     """
     rows = summary.rows[::-1]
     figure = Figure(figsize=(10, 0.34 * len(rows) + 1.3), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    _panel(left, [(row, row.accuracy) for row in rows], 100, "{:.1f}", frames_base=True)
     likelihoods = [(row, row.log_likelihood) for row in rows]
-    _panel(right, likelihoods, 1, "{:.3f}", frames_base=False)
+    both = any(interval for _, interval in likelihoods)
+    left, *right = figure.subplots(1, 1 + both, sharey=True, squeeze=False)[0]
+    _panel(left, [(row, row.accuracy) for row in rows], 100, "{:.1f}", frames_base=True)
     left.set_yticks(range(len(rows)), [row.name for row in rows])
     left.set_xlabel("accuracy, %")
-    right.set_xlabel("log-likelihood of the reference, nats per token")
-    for axes in (left, right):
+    for axes in right:
+        _panel(axes, likelihoods, 1, "{:.3f}", frames_base=False)
+        axes.set_xlabel("log-likelihood of the reference, nats per token")
+    for axes in (left, *right):
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="x", color="#e3e5e8", lw=0.6)
         axes.set_axisbelow(True)

@@ -34,7 +34,14 @@ def rows_of(benchmark: Benchmark, place: str, split: str = "") -> Found:
     wanted = split or source.split
     if place:
         path = Path(place)
-        return Found(list(read_rows(path)) if path.is_file() else _of_folder(path, source, wanted))
+        return Found(
+            _of_file(path, benchmark) if path.is_file() else _of_folder(path, source, wanted)
+        )
+    if source.hub is None and source.asset is None:
+        raise UserError(
+            f"{benchmark.name} has no data of its own; name yours after a colon, "
+            f"{benchmark.name}:/path/to/file-or-folder"
+        )
     failure: Exception | None = None
     if source.hub is not None:
         try:
@@ -58,22 +65,29 @@ def rows_of(benchmark: Benchmark, place: str, split: str = "") -> Found:
     return Found(rows, packaged=True)
 
 
-def shots_of(benchmark: Benchmark, place: str, count: int) -> Sequence[Row]:
-    """The worked examples before each question: the first of their split.
+def shots_of(benchmark: Benchmark, place: str) -> Sequence[Row]:
+    """What worked examples are taken from.
 
     Raises:
-        UserError: there are too few.
+        UserError: there is nothing to be had.
     """
     split = benchmark.source.shots_split
     if place and Path(place).is_file():
         raise UserError(
-            f"{place}: a file has no {split} split to take {count} worked examples from; name a "
-            "folder with both, or another convention"
+            f"{place}: a file has no {split} split to take worked examples from; name a folder "
+            "with both, or another convention"
         )
-    rows = rows_of(benchmark, place, split).rows[:count]
-    if len(rows) < count:
-        raise UserError(f"{benchmark.name}: {len(rows)} rows in {split}, {count} examples wanted")
-    return rows
+    return rows_of(benchmark, place, split).rows
+
+
+def _of_file(file: Path, benchmark: Benchmark) -> Sequence[Row]:
+    """Its rows; a text file is one, where texts are what is asked."""
+    if file.suffix != ".txt" or benchmark.columns != ("text",):
+        return list(read_rows(file))
+    try:
+        return [Row({"text": file.read_text(encoding="utf-8")}, str(file), 1)]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text ({error})") from None
 
 
 def _of_hub(hub: str, configs: Sequence[str | None], split: str) -> Sequence[Row]:

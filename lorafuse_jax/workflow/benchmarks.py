@@ -99,7 +99,7 @@ def _of_benchmark(
 ) -> Posed:
     chosen = benchmark.convention(convention)
     rows, packaged = rows_of(benchmark, place, split)
-    shots = [row.value for row in shots_of(benchmark, place, chosen.shots)] if chosen.shots else []
+    shots = shots_of(benchmark, place) if chosen.shots else []
     name = next(n for n, other in benchmark.conventions.items() if other is chosen)
     questions = benchmark.questions(rows[:limit], name, shots)
     marks = ("-packaged" if packaged else "") + (f"/{split}" if split else "")

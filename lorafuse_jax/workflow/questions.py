@@ -43,13 +43,16 @@ def requests_of(posed: Posed, model: Model, template: str) -> list[list[Request]
     framing = posed.convention.framing
     if framing == "chat" and not getattr(model.tokenizer, "chat_template", None):
         raise UserError(f"{posed.label}: {model.path} has no chat template; use another convention")
-    if framing == "plain":
+    context = model.config.context_length
+    if framing == "rolling":
+        pairs = [_windows(question, model, context) for question in posed.questions]
+    elif framing == "plain":
         pairs = [_plain(question, model.tokenizer) for question in posed.questions]
     else:
         pairs = _framed(posed.questions, model.tokenizer, CHAT if framing == "chat" else template)
-    context = model.config.context_length
     for question, own in zip(posed.questions, pairs, strict=True):
-        _check_length(question, own, context)
+        if framing != "rolling":
+            _check_length(question, own, context)
     decoding = posed.convention.decoding
     longest = max((len(pair.reference) for own in pairs for pair in own), default=0)
     most = decoding.max_new_tokens
@@ -95,6 +98,27 @@ def _plain(question: Question, tokenizer: Any) -> list[Pair]:
         whole = tokenizer(context + spaces + reference)["input_ids"]
         pairs.append(Pair(np.array(before, np.int32), np.array(whole[len(before) :], np.int32)))
     return pairs
+
+
+def _windows(question: Question, model: Model, context: int) -> list[Pair]:
+    """All of the reference's tokens, each predicted once, after a begin token.
+
+    As lm-eval does: full windows are predicted from the token before them, the last one, which is
+    shorter, from as much as the context holds (``make_disjoint_window`` of
+    ``get_rolling_token_windows``). Unlike there, a tokenizer that adds a begin token does not make
+    the model predict it.
+    """
+    tokenizer, (text,) = model.tokenizer, question.references
+    begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    if begin is None:
+        raise UserError(f"{model.path}: its tokenizer has no token to begin a text with")
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    tokens = np.array([begin, *ids], np.int32)
+    windows = []
+    for start in range(1, len(tokens), context):
+        end = min(start + context, len(tokens))
+        windows.append(Pair(tokens[max(0, end - context - 1) : start], tokens[start:end]))
+    return windows
 
 
 def _framed(questions: Sequence[Question], tokenizer: Any, template: str) -> list[list[Pair]]:

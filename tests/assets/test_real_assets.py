@@ -11,7 +11,9 @@ from transformers import AutoTokenizer
 from lorafuse_jax.assets import fetch
 from lorafuse_jax.assets.word_problems import TEMPLATES, TRANSFER_TEMPLATES
 from lorafuse_jax.data.examples import load_task, normalize
+from lorafuse_jax.data.files import read_rows
 from lorafuse_jax.evaluation.checkers.number import extract, matches
+from lorafuse_jax.evaluation.tasks import BENCHMARKS
 
 pytestmark = pytest.mark.real
 
@@ -52,6 +54,33 @@ def test_humaneval_keeps_solutions_and_tests_that_run_together():
         program = row["signature"] + row["canonical_solution"] + row["test"]
         ast.parse(program)
         assert f"def {row['entry_point']}(" in program and "def check(" in program
+
+
+CHOICES = {"boolq": 3270, "mmlu-2842": 2842, "hellaswag-100": 100, "truthfulqa-100": 100}
+
+
+def test_questions_with_choices_can_all_be_asked():
+    by_asset = {one.source.asset: one for one in BENCHMARKS.values()}
+    for name, count in CHOICES.items():
+        benchmark = by_asset[name]
+        rows = list(read_rows(fetch(name) / f"{benchmark.source.split}.jsonl"))
+        questions = benchmark.questions(rows, "")
+        assert len(questions) == len({(q.prompt, q.references) for q in questions}) == count
+        right = [question.gold for question in questions]
+        options = range(len(questions[0].references))
+        shares = [right.count(index) / count for index in options]
+        if name == "truthfulqa-100":
+            assert shares[0] == 1
+        else:
+            assert all(0.5 / len(options) < share < 1.5 / len(options) for share in shares)
+
+
+def test_contexts_of_hellaswag_are_parted_where_a_sentence_begins():
+    rows = [row.value for row in read_rows(fetch("hellaswag-100") / "validation.jsonl")]
+    assert sum(bool(row["ctx_b"]) for row in rows) == 32
+    for row in rows:
+        assert row["ctx_a"][-1] in ".!?" and not row["ctx_b"][-1:].isspace()
+        assert row["ctx_b"][:1] not in (".", " ")
 
 
 def test_transfer_templates_are_not_trained_on():

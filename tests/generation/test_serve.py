@@ -135,6 +135,30 @@ def test_what_all_prompts_begin_with_is_read_once(config, monkeypatch):
             check_scores(adapters[member], asked[number], one)
 
 
+def test_a_prompt_with_several_references_of_one_token_is_read_once(monkeypatch):
+    adapters, asked = members()[:3], []
+    for one in requests(seed=31, count=6):
+        first = [one._replace(reference=np.array([n], np.int32)) for n in (5, 9, 70)]
+        scored = [request._replace(max_new_tokens=0) for request in first]
+        asked += [scored[0], first[1], scored[2]]
+    asked.append(asked[-2]._replace(reference=np.array([7, 8, 9], np.int32)))
+    seen = []
+    real = serving.read
+
+    def counted(engine, params, bank, prefix, reading):
+        seen.append(int((reading.segments > 0).sum()))
+        return real(engine, params, bank, prefix, reading)
+
+    monkeypatch.setattr(serving, "read", counted)
+    answers = ask(adapters, [asked] * 3, lanes=7)
+    prompts = {one.prompt.tobytes(): len(one.prompt) for one in asked}
+    assert sum(seen) == 3 * (sum(prompts.values()) + len(asked[-1].prompt) + 2)
+    for (member, number), one in answers.items():
+        if asked[number].max_new_tokens:
+            assert one.tokens.tolist() == slow_greedy([adapters[member]], asked[number])
+        check_scores(adapters[member], asked[number], one)
+
+
 def test_members_with_queues_of_their_own_are_served():
     adapters, asked = members()[:3], requests(seed=5, count=7)
     queues = [asked[:1], [], asked[1:]]

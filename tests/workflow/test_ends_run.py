@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 
 import lorafuse_jax as lf
 from lorafuse_jax import cli
-from lorafuse_jax.evaluation.predictions import read
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.training.flops import StepWork, needed_flops
 from lorafuse_jax.types import ENDS, DenseDelta
+from lorafuse_jax.workflow.evaluate import archives_of
 from lorafuse_jax.workflow.export import export
 from lorafuse_jax.workflow.throughput import model_size
 from tests.tiny import write_sums, write_tiny_model
@@ -82,10 +82,9 @@ def forward(model, adapter):
 def test_members_are_evaluated_in_one_batch_and_inspected(run, tmp_path):
     command("evaluate", run.path, "--rows", 12)
     names = {"base", "seed-1", "seed-2", *FUSED}
-    answers = read(run.predictions_path)
-    scores = {one.model: one.logprob for one in answers if one.id == answers[0].id}
-    assert scores.keys() == names and len(set(scores.values())) == len(names)
-    assert np.isfinite(list(scores.values())).all()
+    scores = archives_of(run)[0].scores()
+    assert set(scores.models) == names
+    assert len(set(scores.log_likelihood[:, 0])) == len(names)
     command("inspect", run.path, "--operators", "mean", "--out", tmp_path / "seen")
     modules = json.loads((tmp_path / "seen" / "inspect.json").read_text())["modules"]
     assert {"embed_tokens", "lm_head"} < modules.keys()

@@ -1,6 +1,7 @@
 """Train, fuse, evaluate and report a tiny model by the command line; what bad input gets."""
 
 import json
+import shutil
 import sys
 
 import jax
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from lorafuse_jax import cli
+from lorafuse_jax.evaluation.archive import Archive
+from lorafuse_jax.evaluation.tasks.perplexity import METRICS
 from lorafuse_jax.formats import load_adapter, read_provenance
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.types import UserError
@@ -124,6 +127,32 @@ def test_bad_input_raises_before_anything_is_written(inputs, tmp_path, changes, 
     with pytest.raises(UserError, match=message):
         train(config(inputs, **changes), out)
     assert not out.exists()
+
+
+def test_benchmarks_go_from_a_file_to_the_table(finished, monkeypatch, tmp_path, capsys):
+    run = RunFolder(shutil.copytree(finished.path, tmp_path / "run"))
+    fuse_run(run, FuseRequest(operator="mean"), run.fused_path("once-more"))
+    choices, texts = tmp_path / "choices.jsonl", tmp_path / "texts.jsonl"
+    rows = [{"passage": f"{n} is.", "question": f"is {n}", "label": n % 2} for n in range(5)]
+    choices.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts.write_text("".join(json.dumps({"text": f"{n} and " * 60}) + "\n" for n in range(3)))
+    tasks = (f"boolq:{choices}", f"boolq@trained:{choices}", f"perplexity:{texts}")
+    command(monkeypatch, "evaluate", run.path, "--tasks", *tasks)
+    command(monkeypatch, "report", run.path)
+    table = (run.path / "table.md").read_text()
+    for label, metrics, references in (
+        ("boolq@lm-eval", ["acc", "acc_norm"], 2),
+        ("boolq@trained", ["acc", "acc_norm"], 2),
+        ("perplexity@rolling", list(METRICS), 2),
+    ):
+        assert label in table
+        archive = Archive(run.evaluations_path / label)
+        assert all(len(one.log_probs) == references for one in archive.answers().values())
+        found = archive.scores()
+        assert found.models[:3] == ["base", "seed-1", "seed-2"] and list(found.values) == metrics
+        assert found.faults == [[None] * len(found.ids)] * len(found.models)
+    for probability, nats in zip(found.primary.flat, found.log_likelihood.flat, strict=True):
+        assert np.log(probability) == pytest.approx(nats)
 
 
 def test_folder_that_is_not_empty_or_of_another_run_is_refused(inputs, finished, tmp_path):

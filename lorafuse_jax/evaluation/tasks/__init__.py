@@ -5,10 +5,18 @@ To add one: a file with a ``BENCHMARK``, and its name in ``BENCHMARKS``.
 
 from lorafuse_jax.evaluation.benchmark import Benchmark
 from lorafuse_jax.evaluation.tasks import (
+    arc,
     asdiv,
+    boolq,
     gsm8k,
     gsm_symbolic,
+    hellaswag,
+    ifbench,
+    ifeval,
     math,
+    mmlu,
+    perplexity,
+    truthfulqa,
 )
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -19,6 +27,17 @@ BENCHMARKS: dict[str, Benchmark] = {
         asdiv.BENCHMARK,
         math.MATH,
         math.MATH_500,
+        mmlu.BENCHMARK,
+        truthfulqa.BENCHMARK,
+        truthfulqa.MC1,
+        hellaswag.BENCHMARK,
+        arc.EASY,
+        arc.CHALLENGE,
+        boolq.BENCHMARK,
+        ifeval.BENCHMARK,
+        ifbench.BENCHMARK,
+        perplexity.BENCHMARK,
+        perplexity.WIKITEXT,
     )
 }
 
