@@ -16,7 +16,8 @@ from lorafuse_jax.report.verdict import verdict
 
 CAVEATS = (
     "The p-values are about these seeds and other examples. The intervals of the gains are about "
-    "other seeds too, but with two or three seeds they tend to be too narrow.",
+    "other seeds too, but about this fused model: how fusing others would come out, only several "
+    "runs show.",
     "The bars of the figure are each model's own. Models that share their examples can differ "
     "reliably where their bars overlap: the gains in the table are paired.",
     "The best seed was chosen on validation examples. The best row of a table is chosen on these "

@@ -36,8 +36,8 @@ def caption(summary: Summary) -> str:
 
 def power(summary: Summary) -> str:
     """What the test of accuracy could have seen, as a sentence."""
-    if summary.detectable == 0:
-        return "The differences in accuracy are the same on every example: their power is unknown."
+    if summary.detectable is None:
+        return f"{summary.examples} examples are too few to find any difference in accuracy."
     return (
         f"A single test of {summary.examples} examples finds a true difference in accuracy of "
         f"{100 * summary.detectable:.0f} points with probability 0.8."
