@@ -1,13 +1,14 @@
 """One table a task, for the terminal, for Markdown and for HTML, from the same cells."""
 
-from html import escape
-
 from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
 from lorafuse_jax.evaluation.statistics import Comparison, Interval
 from lorafuse_jax.evaluation.summary import Row, RowKind, Summary
+from lorafuse_jax.report.markup import Cell, Html
+from lorafuse_jax.report.markup import Row as HtmlRow
+from lorafuse_jax.report.markup import table as html
 
 HEADINGS = (
     "model",
@@ -18,6 +19,8 @@ HEADINGS = (
     "gain [95 %]",
     "p",
 )
+SHORT_HEADINGS = ("model", "% [95 %]", "gain [95 %]", "p", "nats a token", "gain [95 %]", "p")
+"""Of the same columns, under the names of the measures."""
 ACCURACY, LIKELIHOOD = 1, 4
 STYLES: dict[RowKind, str] = {"base": "dim", "mean seed": "italic", "union": "dim"}
 SIGNIFICANT = 0.05
@@ -106,25 +109,28 @@ def markdown_table(summary: Summary) -> str:
     return "\n".join(lines) + f"\n\n{caption(summary).replace('*', chr(92) + '*')}\n"
 
 
-def html_table(summary: Summary) -> str:
-    """For the page."""
+def html_table(summary: Summary) -> Html:
+    """For the page; without the columns of log-likelihood where nothing of the kind was asked."""
     best = best_cells(summary)
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in HEADINGS)
-    body = "".join(
-        f'<tr class="{row.kind.replace(" ", "-")}">'
-        + "".join(
-            f'<td class="best">{escape(cell)}</td>'
-            if (row.name, column) in best
-            else f"<td>{escape(cell)}</td>"
-            for column, cell in enumerate(cells(row))
+    likely = any(row.log_likelihood for row in summary.rows)
+    columns = len(HEADINGS) if likely else LIKELIHOOD
+    rows = [
+        HtmlRow(
+            [
+                Cell(cell, "best" if (row.name, column) in best else "")
+                for column, cell in enumerate(cells(row)[:columns])
+            ],
+            row.kind.replace(" ", "-"),
         )
-        + "</tr>"
         for row in summary.rows
-    )
-    return (
-        '<div class="wide"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        f'<p class="caption">{escape(caption(summary))}</p>'
+    ]
+    groups = [("", 1), ("accuracy", 3), ("log-likelihood of the reference", 3)]
+    return html(
+        f"Every model on {summary.task}",
+        SHORT_HEADINGS[:columns],
+        rows,
+        groups=groups if likely else groups[:2],
+        note=caption(summary),
     )
 
 

@@ -28,6 +28,46 @@ def verdict(summary: Summary) -> list[str]:
     return paragraphs
 
 
+def headline(summary: Summary) -> str:
+    """All of accuracy in one sentence.
+
+    "Better" and "worse" are said as in ``verdict``: of seeds in general where the interval excludes
+    zero too, else of these.
+    """
+    clauses: dict[str, list[str]] = {}
+    for row in summary.rows:
+        gain, p = row.accuracy_gain, row.accuracy_p
+        if gain is not None and p is not None:
+            clauses.setdefault(_clause(gain, p), []).append(row.name)
+    if list(clauses) == [UNDECIDED]:
+        return "In accuracy, nothing can be told apart from the mean seed."
+    parts = []
+    for clause in (f"better{ALL}", f"better{THESE}", f"worse{ALL}", f"worse{THESE}"):
+        if names := clauses.get(clause):
+            verb = "is" if len(names) == 1 else "are"
+            parts.append(f"{_listed(names)} {verb} {clause}")
+    if rest := clauses.get(UNDECIDED):
+        parts.append(f"{_listed(rest)} cannot be told apart from it")
+    return f"In accuracy, {'; '.join(parts)}."
+
+
+ALL, THESE = " than the mean seed", " than the mean of these very seeds"
+UNDECIDED = "undecided"
+
+
+def _clause(gain: Comparison, p: float) -> str:
+    if p >= SIGNIFICANT:
+        return UNDECIDED
+    direction = "better" if gain.difference.value > 0 else "worse"
+    return direction + (ALL if gain.difference.excludes_zero() else THESE)
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def _measure(
     what: str,
     results: list[tuple[Row, Comparison | None, float | None]],
