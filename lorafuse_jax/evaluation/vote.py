@@ -1,6 +1,5 @@
 """The majority vote of several models."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,11 +14,17 @@ def majority(answers: Sequence[Sequence[str | None]]) -> Int[np.ndarray, " E"]:
     Args:
         answers: [models][E]; equal texts are equal answers, None is no answer.
     """
-    return np.array([_majority(votes) for votes in zip(*answers, strict=True)], int)
+    return majority_of(coded(answers))
 
 
-def _majority(votes: Sequence[str | None]) -> int:
-    counts = Counter(votes)
-    counts[None] = 0
-    most = max(counts.values())
-    return next(n for n, vote in enumerate(votes) if counts[vote] == most)
+def coded(answers: Sequence[Sequence[str | None]]) -> Int[np.ndarray, "models E"]:
+    """Equal numbers for equal answers; -1 is no answer."""
+    codes = {text: number for number, text in enumerate({t for line in answers for t in line})}
+    codes[None] = -1
+    return np.array([[codes[text] for text in line] for line in answers])
+
+
+def majority_of(codes: Int[np.ndarray, "models E"]) -> Int[np.ndarray, " E"]:
+    """The same of coded answers."""
+    votes = (codes[:, None] == codes[None]).sum(axis=1)
+    return np.where(codes < 0, 0, votes).argmax(axis=0)

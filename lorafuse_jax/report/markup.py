@@ -99,6 +99,11 @@ def section(id: str, title: str, *content: object, level: int = 2) -> Html:
     return tag("section", tag(f"h{level}", title, id=id), *content, aria_labelledby=id)
 
 
+def details(summary: object, *content: object) -> Html:
+    """What is shown to who asks for it."""
+    return tag("details", tag("summary", summary), *content, class_="plain")
+
+
 def paragraphs(texts: Iterable[object]) -> Html:
     """One a text."""
     return join(tag("p", text) for text in texts)

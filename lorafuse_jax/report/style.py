@@ -105,7 +105,7 @@ th:first-child { text-align: left; position: sticky; left: 0; background: var(--
   z-index: 1; max-width: 44vw }
 tr.base > *, tr.union > * { color: var(--soft) } tr.mean-seed > * { background: var(--mark) }
 tr.best-seed > *, tr.vote > *, tr.base > * { border-bottom-color: var(--soft) }
-td.best, td.best strong { font-weight: 700 } td.text { text-align: left; white-space: normal;
+td.best, td.sure { font-weight: 700 } td.text { text-align: left; white-space: normal;
   min-width: 11rem; overflow-wrap: anywhere }
 td.up { color: var(--good) } td.down { color: var(--bad) }
 table.heat td, table.heat thead th + th { text-align: center; min-width: 3.9rem }

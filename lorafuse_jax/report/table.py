@@ -39,8 +39,8 @@ def caption(summary: Summary) -> str:
 
 def power(summary: Summary) -> str:
     """What the test of accuracy could have seen, as a sentence."""
-    if summary.detectable == 0:
-        return "The differences in accuracy are the same on every example: their power is unknown."
+    if summary.detectable is None:
+        return f"{summary.examples} examples are too few to find any difference in accuracy."
     return (
         f"A single test of {summary.examples} examples finds a true difference in accuracy of "
         f"{100 * summary.detectable:.0f} points with probability 0.8."
@@ -51,11 +51,11 @@ def cells(row: Row) -> tuple[str, ...]:
     """A line of the table as text."""
     return (
         row.name,
-        _percent(row.accuracy),
-        _gain(row.accuracy_gain, row.accuracy_p, 100, 1, 0),
+        percent(row.accuracy),
+        gain_cell(row.accuracy_gain, row.accuracy_p, 100, 1, 0),
         format_p(row.accuracy_p),
         "" if row.log_likelihood is None else f"{row.log_likelihood.value:.3f}",
-        _gain(row.likelihood_gain, row.likelihood_p, 1, 3, 3),
+        gain_cell(row.likelihood_gain, row.likelihood_p, 1, 3, 3),
         format_p(row.likelihood_p),
     )
 
@@ -145,14 +145,16 @@ def _ends_section(row: Row) -> bool:
     return row.kind in ("base", "best seed", "vote")
 
 
-def _percent(interval: Interval) -> str:
+def percent(interval: Interval) -> str:
+    """A share with its interval, per cent."""
     value, low, high = (100 * x for x in (interval.value, interval.low, interval.high))
     return f"{value:.1f} [{low:.0f}, {high:.0f}]"
 
 
-def _gain(
+def gain_cell(
     comparison: Comparison | None, p: float | None, factor: int, digits: int, bound_digits: int
 ) -> str:
+    """A difference with its interval, marked where p is small; nothing where nothing was tested."""
     if comparison is None or p is None:
         return ""
     d = comparison.difference

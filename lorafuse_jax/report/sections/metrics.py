@@ -1,62 +1,35 @@
-"""Every metric of a benchmark for every model, and the first one group by group."""
+"""Every metric of a benchmark for every model."""
 
-import numpy as np
-
-from lorafuse_jax.evaluation.scores import Scores
-from lorafuse_jax.evaluation.statistics import accuracy_interval
-from lorafuse_jax.report.markup import Cell, Html, Row, join, table
-
-GROUPS_SHOWN = 40
+from lorafuse_jax.evaluation.summary import MetricLine, Summary
+from lorafuse_jax.report.markup import Cell, Html, Row, table
+from lorafuse_jax.report.table import SIGNIFICANT, format_p, gain_cell, percent
 
 
-def metrics(scores: Scores) -> Html:
-    """Tables of what the scorer gave; nothing where one number says it all."""
-    return join([_by_metric(scores), _by_group(scores)])
-
-
-def _by_metric(scores: Scores) -> Html:
-    if len(scores.values) < 2:
+def metrics(summary: Summary) -> Html:
+    """The table by each of them; nothing where there is but one."""
+    if len(summary.metrics) < 2:
         return Html("")
-    rows = []
-    for number, model in enumerate(scores.models):
-        means = [accuracy_interval(values[number]) for values in scores.values.values()]
-        cells = [f"{100 * m.value:.1f} [{100 * m.low:.0f}, {100 * m.high:.0f}]" for m in means]
-        rows.append(Row([model, *cells], scores.kinds[number]))
+    names = list(summary.metrics)
+    lines = zip(*summary.metrics.values(), strict=True)
+    rows = [
+        Row(
+            [one[0].name, *(cell for line in one for cell in _cells(line))],
+            one[0].kind.replace(" ", "-"),
+        )
+        for one in lines
+    ]
     return table(
-        f"Every metric on {scores.task}, per cent [95 %]",
-        ["model", *scores.values],
+        f"Every metric on {summary.task}",
+        ["model", *(("% [95 %]", "gain [95 %]", "p") * len(names))],
         rows,
-        note=f"Models are compared by {scores.metric}, the first.",
+        groups=[("", 1), *((name, 3) for name in names)],
+        note=f"Models are compared by {summary.metric}, which was decided on before; the others "
+        "show how far the result depends on how answers are read. p is corrected (Holm) within "
+        "each metric.",
     )
 
 
-def _by_group(scores: Scores) -> Html:
-    named = {group: scores.groups.count(group) for group in dict.fromkeys(scores.groups) if group}
-    if len(named) < 2:
-        return Html("")
-    largest = sorted(named, key=lambda group: -named[group])[:GROUPS_SHOWN]
-    of_group = {group: np.array([g == group for g in scores.groups]) for group in largest}
-    seeds = scores.rows_of("seed")
-    others = [n for n, kind in enumerate(scores.kinds) if kind != "seed"]
-    rows = []
-    for group in sorted(largest):
-        values = scores.primary[:, of_group[group]].mean(axis=1)
-        mean = values[seeds].mean()
-        cells: list[str | Cell] = [group, str(named[group]), f"{100 * mean:.1f}"]
-        for number in others:
-            difference = values[number] - mean
-            shown = scores.kinds[number] == "fused" and abs(difference) > 0
-            sign = ("warm" if difference > 0 else "cold") if shown else ""
-            strength = min(1.0, abs(float(difference)) / 0.3) if shown else None
-            cells.append(Cell(f"{100 * values[number]:.1f}", sign, strength))
-        rows.append(Row(cells))
-    left = len(named) - len(largest)
-    return table(
-        f"{scores.metric} on {scores.task} by group, per cent",
-        ["group", "examples", "mean seed", *(scores.models[n] for n in others)],
-        rows,
-        note="Coloured by the difference to the mean seed, in full from 30 points on; nothing is "
-        "tested, and small groups differ by luck."
-        + (f" The {len(largest)} largest groups of {len(named)}." if left else ""),
-        classes="heat",
-    )
+def _cells(line: MetricLine) -> tuple[Cell | str, ...]:
+    gain = gain_cell(line.gain, line.p_value, 100, 1, 0)
+    marked = line.p_value is not None and line.p_value < SIGNIFICANT
+    return percent(line.value), Cell(gain, "sure" if marked else ""), format_p(line.p_value)

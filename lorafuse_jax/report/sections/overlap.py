@@ -1,17 +1,24 @@
 """Who is right where: do the models solve the same examples, and what does fusing win and lose."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Bool, Float
-
-from lorafuse_jax.evaluation.scores import Scores
-from lorafuse_jax.evaluation.summary import Summary
-from lorafuse_jax.report.markup import Cell, Html, Row, join, link, paragraphs, table, tag
+from lorafuse_jax.evaluation.complementarity import Complementarity
+from lorafuse_jax.report.drawing import Bar, bars
+from lorafuse_jax.report.markup import (
+    Cell,
+    Html,
+    Row,
+    details,
+    figure,
+    join,
+    link,
+    paragraphs,
+    table,
+    tag,
+)
 from lorafuse_jax.report.sections.example_choice import Choice
 from lorafuse_jax.report.sections.examples import example_id
 from lorafuse_jax.report.sections.result import Result
-from lorafuse_jax.report.table import format_p
 
 IDS_SHOWN = 12
 
@@ -24,104 +31,107 @@ def overlap(result: Result, choice: Choice, prefix: str) -> Html:
         choice: the examples that are shown; ids of these are links.
         prefix: of their ids on the page.
     """
-
-    def named(numbers: Sequence[int]) -> Html:
-        return _ids(result.scores.ids, numbers, choice, prefix)
-
-    right = result.scores.primary == 1
+    found = result.summary.complementarity
+    if found is None:
+        return Html("")
+    examples = result.summary.examples
     return join(
         [
-            paragraphs([_seeds_in_words(result.summary, right[result.scores.rows_of("seed")])]),
-            _agreement(result.scores, right),
-            _exchange(result.summary),
-            _won_and_lost(result.scores, right, named),
+            paragraphs(_in_words(found, examples)),
+            _solved_by(found, examples),
+            _matrix("Agreement: both right or both wrong, % of examples", found, found.agree),
+            _more(found),
+            _moved(found, result.scores.ids, choice, prefix),
         ]
     )
 
 
-def pair_agreement(right: Bool[np.ndarray, "models E"]) -> Float[np.ndarray, "models models"]:
-    """The share of examples on which two models are both right or both wrong."""
-    values = right.astype(float)
-    both = values @ values.T + (1 - values) @ (1 - values).T
-    return both / right.shape[1]
-
-
-def _seeds_in_words(summary: Summary, seeds: Bool[np.ndarray, "S E"]) -> str:
-    count, examples = seeds.shape
-    union, all_of_them = int(seeds.any(axis=0).sum()), int(seeds.all(axis=0).sum())
-    mean = summary.row("mean seed").accuracy.value
-    agree = f" Two seeds agree on being right or wrong on {summary.agreement:.0%} of the examples."
-    return (
-        f"The mean of the {count} seeds is right on {mean:.0%} of {examples} examples; at least one "
-        f"is right on {union} ({union / examples:.0%}), every one on {all_of_them} "
-        f"({all_of_them / examples:.0%}): what lies between is what they could teach one another."
-        + (agree if count > 1 else "")
+def _in_words(found: Complementarity, examples: int) -> list[str]:
+    seeds = len(found.solved_by) - 1
+    if seeds < 2:
+        return ["There is one seed: no other that it could have something in common with."]
+    said = (
+        f"At least one of the {seeds} seeds is right on {found.union.value:.0%} of {examples} "
+        f"examples, every one on {found.intersection.value:.0%}. Had they nothing in common but "
+        f"their accuracies, it would be {found.union_by_chance:.0%} and "
+        f"{found.intersection_by_chance:.0%}."
     )
-
-
-def _agreement(scores: Scores, right: Bool[np.ndarray, "models E"]) -> Html:
-    shares = pair_agreement(right)
-    pairs = shares[~np.eye(len(shares), dtype=bool)]
-    low, high = (float(pairs.min()), float(pairs.max())) if pairs.size else (0.0, 1.0)
-    rows = []
-    for i, model in enumerate(scores.models):
-        cells: list[str | Cell] = [model]
-        for j in range(len(shares)):
-            strength = (float(shares[i, j]) - low) / (high - low) if high > low else 0.0
-            shown = f"{100 * shares[i, j]:.0f}"
-            cells.append("–" if i == j else Cell(shown, "cold", strength))
-        rows.append(Row(cells))
-    return table(
-        f"Agreement on {scores.task}: both right or both wrong, % of examples",
-        ["", *scores.models],
-        rows,
-        note="The stronger the colour, the more alike two models are among these.",
-        classes="heat",
-    )
-
-
-def _exchange(summary: Summary) -> Html:
-    best = summary.best_seed
-    rows = [
-        Row(
-            [
-                row.name,
-                str(row.against_best.gained),
-                str(row.against_best.lost),
-                format_p(row.against_best.p_value),
-            ]
+    agree = f"Two seeds are both right or both wrong on {found.seeds_agree:.0%}"
+    if found.seeds_kappa is not None:
+        agree += f" (Cohen's kappa {found.seeds_kappa:.2f}: 0 is chance, 1 full agreement)"
+    if found.consistency is not None and found.correct_consistency is not None:
+        agree += (
+            f"; they give the same answer to {found.consistency:.0%}, and the right one to "
+            f"{found.correct_consistency:.0%}"
         )
-        for row in summary.rows
-        if row.against_best is not None
+    return [said, f"{agree}."]
+
+
+def _solved_by(found: Complementarity, examples: int) -> Html:
+    """A bar from zero for each number of seeds."""
+    seeds = len(found.solved_by) - 1
+    if seeds < 2:
+        return Html("")
+    names = ["no seed", *(f"{n} of {seeds} seeds" for n in range(1, seeds)), "every seed"]
+    drawn = [
+        Bar(name, "seed", count, 0.0, count, f"{count} ({count / examples:.0%})")
+        for name, count in zip(names, found.solved_by, strict=True)
     ]
-    if not rows:
-        return Html("")
-    return table(
-        f"Examples exchanged with {best}, the best seed on validation",
-        ["model", f"right, {best} wrong", f"wrong, {best} right", "p"],
-        rows,
-        note="Numbers of examples; p is McNemar's exact test, not corrected.",
-    )
+    words = "; ".join(f"{bar.name} {bar.text}" for bar in drawn)
+    return figure("Examples solved by", bars(drawn, words, line=0.0, form=lambda x: f"{x:g}"))
 
 
-def _won_and_lost(
-    scores: Scores, right: Bool[np.ndarray, "models E"], named: Callable[[Sequence[int]], Html]
+def _matrix(
+    caption: str, found: Complementarity, values: Sequence[Sequence[float | None]]
 ) -> Html:
-    seeds = right[scores.rows_of("seed")]
+    pairs = [x for i, row in enumerate(values) for j, x in enumerate(row) if i != j]
+    known = [x for x in pairs if x is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
     rows = []
-    for number in scores.rows_of("fused"):
-        won = np.flatnonzero(right[number] & ~seeds.any(axis=0))
-        lost = np.flatnonzero(~right[number] & seeds.all(axis=0))
-        cells: list[str | Cell] = [scores.models[number]]
-        for ids in (won, lost):
-            cells += [str(len(ids)), Cell(named(ids.tolist()), "text ids")]
+    for i, (model, line) in enumerate(zip(found.models, values, strict=True)):
+        cells: list[str | Cell] = [model]
+        for j, value in enumerate(line):
+            if i == j or value is None:
+                cells.append("–")
+            else:
+                strength = (value - low) / (high - low) if high > low else 0.0
+                cells.append(Cell(f"{100 * value:.0f}", "cold", strength))
         rows.append(Row(cells))
-    if not rows:
+    return table(caption, ["model", *found.models], rows, classes="heat")
+
+
+def _more(found: Complementarity) -> Html:
+    inner = [
+        _matrix("Agreement beyond chance: Cohen's kappa, times 100", found, found.kappa),
+    ]
+    if found.same_answer is not None:
+        inner.append(_matrix("The same answer, % of examples", found, found.same_answer))
+    return details("Agreement beyond chance, and the same answers", *inner)
+
+
+def _moved(found: Complementarity, ids: Sequence[str], choice: Choice, prefix: str) -> Html:
+    if not found.moved:
         return Html("")
+    number_of = {id: number for number, id in enumerate(ids)}
+
+    def cells(listed: Sequence[str]) -> list[str | Cell]:
+        numbers = [number_of[id] for id in listed]
+        return [str(len(listed)), Cell(_ids(ids, numbers, choice, prefix), "text ids")]
+
+    rows = [
+        Row([one.name, *cells(one.only_it), *cells(one.lost_from_all), *cells(one.lost_from_some)])
+        for one in found.moved
+    ]
     return table(
-        "What only the fused model solves, and what only it loses",
-        ["model", "won", "right, every seed wrong", "lost", "wrong, every seed right"],
+        "What only the fused model solves, and what it loses",
+        ["model", *(("count", "which") * 3)],
         rows,
+        groups=[
+            ("", 1),
+            ("right, every seed wrong", 2),
+            ("wrong, every seed right", 2),
+            ("wrong, some seeds right", 2),
+        ],
         note="Links lead to the examples below; the others are in answers.jsonl.",
     )
 
