@@ -99,4 +99,4 @@ def _by_group(
 def _over_groups(shares: Float[np.ndarray, " K"]) -> Interval:
     """Student's, groups being the independent things."""
     error = float(shares.std(ddof=1) / np.sqrt(len(shares)))
-    return Estimate(float(shares.mean()), error, len(shares) - 1).interval()
+    return Estimate(float(shares.mean()), error, float(len(shares) - 1)).interval()

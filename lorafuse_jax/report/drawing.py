@@ -1,7 +1,8 @@
 """Drawings whose letters keep their size on any screen, in the colours of the page.
 
 Everything is placed in per cent of an ``<svg>`` that is as wide as its column; curves lie in an
-inner one that is stretched. Colours are the style's variables, so that dark pages have dark figures.
+inner one that is stretched. Colours are the style's variables, so that figures are dark where the
+page is.
 """
 
 import math
@@ -70,7 +71,7 @@ def bars(
         line: where a dotted line is drawn through all rows.
         form: how the axis writes a number.
     """
-    ends = [end for row in rows for end in (row.low, row.high)]
+    ends = [float(end) for row in rows for end in (row.low, row.high)]
     ends += [] if line is None else [line]
     place, marks = _scale(min(ends), max(ends))
     lines = [("grid", x) for x in marks] + ([] if line is None else [("mark", line)])
@@ -134,7 +135,7 @@ def strips(
             tag("span", mean, class_="value"),
             tag("svg", *cells, class_="drawn"),
         ]
-    shown = sorted({0, *(int(x) for x in ticks(0, columns - 1, 6) if x == int(x))})
+    shown = sorted({0, *(int(x) for x in ticks(0.0, columns - 1.0, 6) if x == int(x))})
     places = [(100 * (n + 0.5) / columns, f"{axis} 0" if n == 0 else str(n)) for n in shown]
     parts.append(_axis(places))
     return tag("div", *parts, class_="bars strips", role="img", aria_label=label)
@@ -153,7 +154,7 @@ def lines(
         log: the y axis is logarithmic.
     """
     bend = math.log10 if log else float
-    points = [point for curve in curves for point in curve.points]
+    points = [(float(x), float(y)) for curve in curves for x, y in curve.points]
     across, x_marks = _scale(min(x for x, _ in points), max(x for x, _ in points), margin=0.0)
     low, high = min(y for _, y in points), max(y for _, y in points)
     up, _ = _scale(bend(low), bend(high))
@@ -176,8 +177,9 @@ def lines(
     stretched = {"viewBox": "0 0 100 100", "preserveAspectRatio": "none"}
     inner = tag("svg", *drawn, width="100%", height="100%", **stretched)
     plot = tag("svg", *grid, inner, *dots, *names, class_="chart", aria_hidden="true")
-    # Steps are counted: between two of them there is nothing to name.
-    below = _axis([(across(x), f"{x:g}") for x in x_marks if x == int(x)])
+    if all(x == int(x) for x, _ in points):  # what is counted has no halves
+        x_marks = [x for x in x_marks if x == int(x)]
+    below = _axis([(across(x), f"{x:g}") for x in x_marks])
     legend = tag(
         "ul",
         *(

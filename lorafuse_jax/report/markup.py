@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
-
 VOID = ("input", "meta", "wbr")
 """Elements that have no end."""
+
+
+SHORTEST_PART = 10
 
 
 class Html(str):
@@ -131,10 +133,19 @@ def _group(text: str, width: int) -> Html:
 
 
 def breakable(name: str) -> Html:
-    """A name that may be broken after its underscores, dashes and slashes; HTML stays as it is."""
+    """A name that may be broken into parts of ten letters or more; HTML stays as it is."""
     if isinstance(name, Html):
         return name
-    return Html(re.sub(r"([_/-])(?=\w)", r"\1<wbr>", html_of(name)))
+    return join(map(_breakable_word, name.split(" ")), " ")
+
+
+def _breakable_word(word: str) -> Html:
+    parts = [""]
+    for piece in re.split(r"(?<=[_/-])(?=\w)", word):
+        if len(parts[-1]) >= SHORTEST_PART:
+            parts.append("")
+        parts[-1] += piece
+    return Html("<wbr>".join(map(html_of, parts)))
 
 
 def _columns_of_text(rows: Sequence[Row]) -> set[int]:

@@ -7,8 +7,8 @@ from lorafuse_jax.report.markup import Html, bullets, join, link, paragraphs, se
 from lorafuse_jax.report.sections.cost import cost
 from lorafuse_jax.report.sections.diagnostics import LayerDiagnostics, diagnostics
 from lorafuse_jax.report.sections.example_choice import Choice, choose
-from lorafuse_jax.report.sections.examples import TEXT_LENGTH, examples
 from lorafuse_jax.report.sections.example_groups import example_groups
+from lorafuse_jax.report.sections.examples import TEXT_LENGTH, examples
 from lorafuse_jax.report.sections.intervals import intervals
 from lorafuse_jax.report.sections.losses import losses
 from lorafuse_jax.report.sections.members import against_members

@@ -48,9 +48,8 @@ DARK = {
     "s6": "#a8b0bc",
     "s7": "#e0a080",
 }
-TEXT = ("ink", "soft", "link", "good", "bad", "base", "seed", "fused", "vote") + tuple(
-    f"s{n}" for n in range(8)
-)
+SERIES = tuple(f"s{number}" for number in range(8))
+TEXT = ("ink", "soft", "link", "good", "bad", "base", "seed", "fused", "vote", *SERIES)
 """What letters are set in; legible on paper and on mark."""
 SHADE = 0.42
 """The strongest that a cell of a heat table is coloured, so that its number stays legible."""
@@ -138,6 +137,7 @@ SERIES
 .chart { width: 100%; height: 17rem } .chart polyline { fill: none; stroke: var(--c);
   stroke-width: 2; vector-effect: non-scaling-stroke; stroke-linejoin: round }
 .chart .thin { stroke-width: 1; opacity: .55 } .chart .dashed { stroke-dasharray: 6 4 }
+.triangle { width: min(100%, 24rem); height: auto }
 .cell-warm { fill: var(--warm) } .cell-cold { fill: var(--cold) }
 
 details { border: 1px solid var(--line); border-radius: 8px; margin: .6rem 0 }
@@ -158,7 +158,8 @@ pre { font: .8rem/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; margi
   font-size: .82rem; overflow-wrap: anywhere }
 .right { --c: var(--good) } .wrong { --c: var(--bad) }
 .right .word, .wrong .word { color: var(--c); font-weight: 600 }
-.right .word::before { content: "\\2713\\a0" / "" } .wrong .word::before { content: "\\2717\\a0" / "" }
+.right .word::before { content: "\\2713\\a0" / "" }
+.wrong .word::before { content: "\\2717\\a0" / "" }
 .filter { border: 0; padding: 0; margin: .8rem 0; display: flex; flex-wrap: wrap; gap: .4rem }
 .filter legend { padding: 0; font-size: .875rem; margin-bottom: .3rem }
 .filter label { border: 1px solid var(--soft); border-radius: 99px; padding: .2rem .8rem;
@@ -188,9 +189,9 @@ def _variables(colours: dict[str, str]) -> str:
     return ":root { " + "; ".join(f"--{name}: {value}" for name, value in colours.items()) + " }"
 
 
-SERIES = " ".join(f".s{n} {{ --c: var(--s{n}) }}" for n in range(8))
+_SERIES_RULES = " ".join(f".{name} {{ --c: var(--{name}) }}" for name in SERIES)
 
 STYLE = (
     f"{_variables(LIGHT)}\n@media (prefers-color-scheme: dark) {{ {_variables(DARK)} }}"
-    + RULES.replace("SHADE", f"{100 * SHADE:.0f}").replace("SERIES", SERIES)
+    + RULES.replace("SHADE", f"{100 * SHADE:.0f}").replace("SERIES", _SERIES_RULES)
 )

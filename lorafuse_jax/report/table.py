@@ -4,6 +4,8 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from lorafuse_jax.evaluation.grouped_gain import GroupedGain
+from lorafuse_jax.evaluation.seed_groups import GroupedSummary
 from lorafuse_jax.evaluation.statistics import Comparison, Interval
 from lorafuse_jax.evaluation.summary import Row, RowKind, Summary
 from lorafuse_jax.report.markup import Cell, Html
@@ -94,6 +96,21 @@ def terminal_table(summary: Summary) -> Table:
     return table
 
 
+def groups_terminal_table(summary: GroupedSummary) -> Table:
+    """Several groups of seeds together; each group's own accuracy is on the page."""
+    title = f"{summary.task}, {len(summary.groups)} groups of seeds"
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
+    for heading in ("accuracy %", "gain, points", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in summary.rows:
+        p = None if row.gain is None else row.gain.corrected_p
+        gain = gain_cell(row.gain, p, 100, 1, 1)
+        shown = (row.name, percent(row.accuracy), gain, format_p(p))
+        table.add_row(*map(Text, shown), style=STYLES.get(row.kind))
+    return table
+
+
 def markdown_table(summary: Summary) -> str:
     """For a README."""
     best = best_cells(summary)
@@ -152,7 +169,11 @@ def percent(interval: Interval) -> str:
 
 
 def gain_cell(
-    comparison: Comparison | None, p: float | None, factor: int, digits: int, bound_digits: int
+    comparison: Comparison | GroupedGain | None,
+    p: float | None,
+    factor: int,
+    digits: int,
+    bound_digits: int,
 ) -> str:
     """A difference with its interval, marked where p is small; nothing where nothing was tested."""
     if comparison is None or p is None:

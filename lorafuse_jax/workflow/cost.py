@@ -1,7 +1,7 @@
 """``cost.jsonl``: what each piece of work on a run took, on what machine.
 
 A line a command that did something, also one that was stopped: ``{"verb": "train", "about":
-"3 seeds", "seconds", "peak_bytes", "device_peak_bytes", "machine": {..}, "counts": {"steps": 25}}``.
+"3 seeds", "seconds", "peak_bytes", "device_peak_bytes", "machine": {..}, "counts": {"steps": 9}}``.
 Seconds are of the wall, with compilation. ``peak_bytes`` is the most that the process held in main
 memory meanwhile; ``device_peak_bytes`` that it has held on the accelerator, null on CPUs.
 """

@@ -1,4 +1,4 @@
-"""How a run's seeds relate layer by layer, for its report: in NumPy, as compiling would take longer.
+"""How a run's seeds relate layer by layer, for its report; in NumPy, as compiling takes longer.
 
 Kept in ``RUN/diagnostics.json`` for as long as no adapter changes. ``lorafuse inspect`` measures
 more of the same, with principal angles, in JAX.
@@ -27,9 +27,10 @@ ROWS = 64
 LARGE = 0.9
 """Quantile of a member's magnitudes from which on an entry is large, as in ``diagnose``."""
 
-Factors = tuple[Float[np.ndarray, "I R"], Float[np.ndarray, "R O"]]
+Factors = tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]
+"""[I, R] and [R, O]; a dense matrix [I, O] has an empty one beside it."""
 Update = dict[LayerKey, Callable[[], Factors]]
-"""Reads one matrix of an adapter; a dense one is the first factor times none."""
+"""Reads one matrix of an adapter."""
 
 
 def layer_diagnostics(run: RunFolder) -> LayerDiagnostics | str:
@@ -137,7 +138,7 @@ def _inner(first: Factors, second: Factors) -> float:
     return float(((first[0].T @ second[0]) * (first[1] @ second[1].T)).sum())
 
 
-def _whole(matrix: Factors) -> Float[np.ndarray, "I O"]:
+def _whole(matrix: Factors) -> Float[np.ndarray, "_ _"]:
     return matrix[0] if _is_dense(matrix) else matrix[0] @ matrix[1]
 
 

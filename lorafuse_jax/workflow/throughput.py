@@ -45,4 +45,4 @@ class Throughput:
         work = count_work(batch, self._size.window)
         share = needed_flops(self._size, work) / (seconds * self._peak)
         speed = {"tokens_per_s": work.tokens / seconds, "peak_share": share}
-        return {"tokens": work.tokens} | speed
+        return {"tokens": float(work.tokens)} | speed

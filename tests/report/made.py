@@ -21,12 +21,22 @@ MODELS = {
     "core_space-dare_ties-with-a-long-name": ("fused", 0.43),
     "seedlora": ("fused", 0.47),
 }
-WORDS = "Natalia sold clips <b>half</b> as many & in May. 48/2 = 24, so #### 72\n".split(" ")
+TEXT = "Natalia sold clips <b>half</b> as many & in May. 48/2 = 24, so #### 72"
+WORDS = [*TEXT.split(), "\n"]
 
 
-def made_result(task="gsm8k@metamath", examples=120, groups=0, strict=True, fault=0.02, seed=0):
+def made_result(
+    task="gsm8k@metamath",
+    examples=120,
+    groups=0,
+    strict=True,
+    fault=0.02,
+    seed=0,
+    names=("seed-11", "seed-42", "seed-202"),
+):
     rng = np.random.default_rng(seed)
-    models = list(MODELS)
+    models = ["base", *names, *list(MODELS)[4:]]
+    kinds = [kind for kind, _ in MODELS.values()]
     hard = rng.random(examples)
     chance = np.array([rate for _, rate in MODELS.values()])[:, None] + 0.6 * (0.5 - hard)
     right = (rng.random((len(models), examples)) < chance).astype(float)
@@ -44,7 +54,7 @@ def made_result(task="gsm8k@metamath", examples=120, groups=0, strict=True, faul
     scores = Scores(
         task=task,
         models=models,
-        kinds=[kind for kind, _ in MODELS.values()],
+        kinds=kinds,
         ids=ids,
         groups=[f"group {n % groups}" if groups else "" for n in range(examples)],
         values=values,
@@ -57,7 +67,7 @@ def made_result(task="gsm8k@metamath", examples=120, groups=0, strict=True, faul
         (id, model): Answer(
             id=id,
             model=model,
-            kind=MODELS[model][0],
+            kind=kind,
             weights="w",
             texts=[" ".join(rng.choice(WORDS, rng.integers(20, 300)))],
             generated=[int(rng.integers(20, 200))],
@@ -66,7 +76,7 @@ def made_result(task="gsm8k@metamath", examples=120, groups=0, strict=True, faul
             greedy=[False],
         )
         for id in ids
-        for model in models
+        for model, kind in zip(models, kinds, strict=True)
     }
     questions = {
         id: Question(
@@ -79,7 +89,7 @@ def made_result(task="gsm8k@metamath", examples=120, groups=0, strict=True, faul
         for n, id in enumerate(ids)
     }
     return Result(
-        summary=summarize(scores, "seed-11"), scores=scores, questions=questions, answers=answers
+        summary=summarize(scores, names[0]), scores=scores, questions=questions, answers=answers
     )
 
 

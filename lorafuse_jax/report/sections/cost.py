@@ -104,7 +104,7 @@ def _mean(counts: list[int] | None) -> str:
     return "" if not counts else f"{sum(counts) / len(counts):.1f}"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """``8.2 s``, ``3:05 min``, ``2:01 h``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -114,12 +114,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d} h"
 
 
-def size(count: float) -> str:
+def size(count: float | int) -> str:
     """Bytes with a unit."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
     return f"{value:,.0f}".replace(",", "\u202f")
 
 

@@ -56,7 +56,7 @@ def diagnostics(found: LayerDiagnostics | str) -> Html:
     signs = {name: own.same_sign for name, own in modules.items()}
     conflicts = {name: _conflict(own) for name, own in modules.items()}
     mean = _mean_norms(list(found.norms.values()))
-    sizes = {name: _over(own, mean) for name, own in (found.norms | found.fused).items()}
+    sizes = {name: _over(own, mean) for name, own in {**found.norms, **found.fused}.items()}
     return join(
         [
             paragraphs([_in_words(found)]),

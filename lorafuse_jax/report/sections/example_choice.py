@@ -1,9 +1,8 @@
 """Which examples are worth a look: those on which the models differ in a telling way."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
 
 from lorafuse_jax.evaluation.scores import Scores
 
@@ -59,7 +58,8 @@ def choose(scores: Scores, most: int) -> Choice:
     return Choice(sorted(shown), kinds)
 
 
-def _by_kind(scores: Scores) -> dict[str, Bool[np.ndarray, " E"]]:
+def _by_kind(scores: Scores) -> dict[str, Any]:
+    """Kind -> whether each example is of it, [E]."""
     right = scores.primary == 1
     seeds, fused = right[scores.rows_of("seed")], right[scores.rows_of("fused")]
     adapted = np.concatenate([seeds, fused])

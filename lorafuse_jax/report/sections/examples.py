@@ -45,7 +45,7 @@ def _filter(choice: Choice, prefix: str) -> Html:
     options = [("", f"all {len(choice.shown)}")]
     for kind, name in KINDS.items():
         shown = sum(kind in choice.kinds[number] for number in choice.shown)
-        if 0 < shown:
+        if shown > 0:
             options.append((kind, f"{name} ({shown} of {choice.count(kind)})"))
     labels = []
     for number, (kind, name) in enumerate(options):

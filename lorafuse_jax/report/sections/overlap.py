@@ -81,9 +81,7 @@ def _solved_by(found: Complementarity, examples: int) -> Html:
     return figure("Examples solved by", bars(drawn, words, line=0.0, form=lambda x: f"{x:g}"))
 
 
-def _matrix(
-    caption: str, found: Complementarity, values: Sequence[Sequence[float | None]]
-) -> Html:
+def _matrix(caption: str, found: Complementarity, values: Sequence[Sequence[float | None]]) -> Html:
     pairs = [x for i, row in enumerate(values) for j, x in enumerate(row) if i != j]
     known = [x for x in pairs if x is not None]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
@@ -92,7 +90,7 @@ def _matrix(
         cells: list[str | Cell] = [model]
         for j, value in enumerate(line):
             if i == j or value is None:
-                cells.append("–")
+                cells.append("")
             else:
                 strength = (value - low) / (high - low) if high > low else 0.0
                 cells.append(Cell(f"{100 * value:.0f}", "cold", strength))

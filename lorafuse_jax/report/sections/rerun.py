@@ -25,8 +25,13 @@ class Rerun:
     notes: Sequence[str] = ()
 
 
-def rerun(found: Rerun) -> Html:
-    """Commands, fingerprints, versions and hashes."""
+def rerun(found: Rerun, level: int = 3) -> Html:
+    """Commands, fingerprints, versions and hashes.
+
+    Args:
+        found: what is known.
+        level: of its headings.
+    """
     lines = "\n".join(found.commands)
     code = lambda text: tag("code", text)  # noqa: E731
     return join(
@@ -40,7 +45,7 @@ def rerun(found: Rerun) -> Html:
             ),
             tag("pre", lines, class_="command", tabindex=0, aria_label="commands", role="region"),
             facts((name, code(value)) for name, value in found.facts),
-            tag("h3", "Versions"),
+            tag(f"h{level}", "Versions"),
             facts(found.versions.items()),
             _hashes(found.hashes),
         ]
