@@ -59,7 +59,7 @@ def test_chosen_examples_are_of_every_kind_and_only_telling_ones(result):
 def test_examples_show_what_each_model_said_and_what_could_not_be_scored(result):
     chosen = choose(result.scores, 20)
     html = examples(result, chosen, "t")
-    assert f"Shown are 20 of {len(chosen.kinds)}" in html
+    assert f"Shown are 20, of {len(chosen.kinds)} on which they do" in html
     first = html[html.index("<details") : html.index("</details>")]
     number = chosen.shown[0]
     words = re.findall(r'class="(right|wrong)"><h5>([^<]+)', first)
@@ -80,12 +80,13 @@ def test_long_answers_are_cut_and_say_so(result):
     assert "[7 more characters]" in html and "and 1 more samples" in html
 
 
-def test_models_that_agree_leave_nothing_to_show():
+def test_models_that_agree_are_shown_at_a_few_examples():
     alike = made_result(examples=10, fault=0)
     values = {"correct": np.ones_like(alike.scores.primary)}
     same = replace(alike, scores=replace(alike.scores, values=values))
     html = examples(same, choose(same.scores, 5), "t")
-    assert "disagree on 0 of 10" in html and "nothing to show" in html and "<details" not in html
+    assert "disagree on 0 of 10" in html and "Shown are 3, 0 on which they do" in html
+    assert html.count("<details") == 3 and "fieldset" not in html
 
 
 def test_overlap_counts_what_fusing_wins_and_loses_and_links_what_is_shown(result):

@@ -6,6 +6,8 @@ import numpy as np
 
 from lorafuse_jax.evaluation.scores import Scores
 
+FEWEST = 3
+
 KINDS = {
     "only-fused": "only fused right",
     "lost": "only fused wrong",
@@ -19,7 +21,7 @@ class Choice(NamedTuple):
     """The examples that are shown.
 
     Attributes:
-        shown: their numbers, in order.
+        shown: their numbers, in order; three at least, if there are.
         kinds: number -> what it is, of all examples that are anything.
     """
 
@@ -55,6 +57,9 @@ def choose(scores: Scores, most: int) -> Choice:
                 queue.pop(0)
             if queue and len(shown) < most:
                 shown.add(queue.pop(0))
+    # Where models hardly differ, it is still worth seeing what they say.
+    others = [number for number in range(len(scores.ids)) if number not in kinds]
+    shown.update(others[: max(0, min(FEWEST, most) - len(shown))])
     return Choice(sorted(shown), kinds)
 
 

@@ -25,13 +25,15 @@ def examples(result: Result, choice: Choice, prefix: str) -> Html:
         f"The {adapted} adapters disagree on {split} of {len(scores.ids)} examples: one has it "
         "right and another wrong. "
     )
-    if not choice.shown:
-        return tag("p", said + "There is nothing to show.")
-    told = (
-        f"Shown are {len(choice.shown)} of {len(choice.kinds)} on which they do or which could not "
-        "be scored; all are in answers.jsonl."
+    telling = sum(number in choice.kinds for number in choice.shown)
+    told = f"Shown are {len(choice.shown)}" + (
+        f", of {len(choice.kinds)} on which they do or which could not be scored"
+        if telling == len(choice.shown)
+        else f", {telling} on which they do or which could not be scored"
     )
-    cards = (_example(result, number, choice.kinds[number], prefix) for number in choice.shown)
+    told += "; all are in answers.jsonl."
+    kinds = choice.kinds
+    cards = (_example(result, number, kinds.get(number, []), prefix) for number in choice.shown)
     return tag("div", tag("p", said, told), _filter(choice, prefix), *cards, class_="examples")
 
 
@@ -44,9 +46,11 @@ def _filter(choice: Choice, prefix: str) -> Html:
     """Hidden until a script shows it: without one it would do nothing."""
     options = [("", f"all {len(choice.shown)}")]
     for kind, name in KINDS.items():
-        shown = sum(kind in choice.kinds[number] for number in choice.shown)
+        shown = sum(kind in choice.kinds.get(number, []) for number in choice.shown)
         if shown > 0:
             options.append((kind, f"{name} ({shown} of {choice.count(kind)})"))
+    if len(options) == 1:
+        return Html("")
     labels = []
     for number, (kind, name) in enumerate(options):
         first = "" if number == 0 else None
