@@ -289,7 +289,8 @@ def main() -> None:
     trials = parser.parse_args().trials
     intro = (
         "# How often the statistics err\n\n`.venv/bin/python experiments/error_rates.py`: "
-        f"{trials} simulated experiments a line, in per cent, 5 % being known to +-{196 * (0.0475 / trials) ** 0.5:.1f}. "
+        f"{trials} simulated experiments a line, in per cent, "
+        f"5 % being known to +-{196 * (0.0475 / trials) ** 0.5:.1f}. "
         "Seeds differ by so many points of accuracy (standard deviation)."
     )
     parts = [intro, *findings_tables(trials), *coverage_tables(trials), power_table(trials)]

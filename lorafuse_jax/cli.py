@@ -24,7 +24,7 @@ from lorafuse_jax.workflow.inputs import resolve
 from lorafuse_jax.workflow.inspect import inspect
 from lorafuse_jax.workflow.members import is_run, members_of
 from lorafuse_jax.workflow.progress import console
-from lorafuse_jax.workflow.report import report
+from lorafuse_jax.workflow.report import report, report_groups
 from lorafuse_jax.workflow.stopping import Stopped
 from lorafuse_jax.workflow.train_command import Train
 
@@ -215,15 +215,26 @@ class Evaluate:
 class Report:
     """Print a run's table, and write report.html and table.md: lorafuse report runs/my.
 
+    lorafuse report runs/a runs/b runs/c
+
+    Several runs are groups of other seeds: the first one's folder also gets groups.html and
+    groups.md, on all of them together.
+
     Attributes:
-        run_folder: with answers from lorafuse evaluate.
+        run_folders: with answers from lorafuse evaluate.
     """
 
-    run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
+    run_folders: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(name="runs")]
 
     def run(self) -> None:
         """Report."""
-        report(RunFolder(self.run_folder))
+        runs = [RunFolder(folder) for folder in self.run_folders]
+        if not runs:
+            raise UserError("no run is named: lorafuse report runs/my")
+        if len(runs) == 1:
+            report(runs[0])
+        else:
+            report_groups(runs)
 
 
 @dataclass(frozen=True, kw_only=True)

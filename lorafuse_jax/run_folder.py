@@ -4,6 +4,7 @@
       config.json          what was asked for, resolved, with model and data fingerprints, versions
       contamination.json   what the held-out splits have in common with the training data
       metrics.jsonl        a line a step and seed
+      cost.jsonl           seconds and memory of each piece of work
       checkpoints/         training state (orbax)
       adapters/seed-11/    each seed's adapter, PEFT format; by method, deltas or a checkpoint
       frozen/seed-42/      instead, where a loss was not finite: the seed as it was before
@@ -42,6 +43,11 @@ class RunFolder:
     def metrics_path(self) -> Path:
         """One JSON line a step and seed."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def cost_path(self) -> Path:
+        """What the work on it took, a line a command."""
+        return self.path / "cost.jsonl"
 
     @property
     def contamination_path(self) -> Path:
@@ -107,9 +113,11 @@ class RunFolder:
 
     def metrics(self) -> list[dict]:
         """The lines of ``metrics.jsonl``; none if there was no training yet."""
-        if not self.metrics_path.exists():
-            return []
-        return [json.loads(line) for line in self.metrics_path.read_text().splitlines()]
+        return _json_lines(self.metrics_path)
+
+    def costs(self) -> list[dict]:
+        """The lines of ``cost.jsonl``; none of runs from before there was such a file."""
+        return _json_lines(self.cost_path)
 
     def open_for(self, config: dict) -> None:
         """Start a run with this configuration, or go on with one that was started with it.
@@ -159,6 +167,12 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name):
         raise UserError(f"{name!r} is no name for a folder: use letters, digits and . _ + -")
     return name
+
+
+def _json_lines(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _is_ours(path: Path) -> bool:

@@ -1,9 +1,5 @@
-"""Figures of results with intervals, and any figure as SVG text."""
+"""Results with intervals as a picture, for a README or a paper."""
 
-from html import escape
-from io import StringIO
-
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -21,6 +17,9 @@ COLOURS: dict[RowKind, str] = {
     "union": "#b9bdc4",
 }
 LABEL = "#3a3f47"
+PALETTE = ("#4c78a8", "#d9622b", "#54a24b", "#7a52a3", "#b5892b", "#3a9ea5", "#c44e6b", "#777777")
+"""Of curves, one a seed."""
+FUSED = "#1d1f23"
 
 
 def results_figure(summary: Summary) -> Figure:
@@ -52,21 +51,6 @@ def results_figure(summary: Summary) -> Figure:
         fontsize=11,
     )
     return figure
-
-
-def svg(figure: Figure, label: str) -> str:
-    """The figure as an ``<svg>`` element, the same for the same figure.
-
-    Args:
-        figure: what to draw.
-        label: what a screen reader says of it.
-    """
-    text = StringIO()
-    # Without a fixed salt and with a date, every report of the same run would be another file.
-    with matplotlib.rc_context({"svg.hashsalt": label}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    body = text.getvalue()[text.getvalue().index("<svg") + len("<svg") :]
-    return f'<svg role="img" aria-label="{escape(label)}"{body}'
 
 
 def _panel(

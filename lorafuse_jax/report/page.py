@@ -1,119 +1,193 @@
-"""``report.html``: one self-contained page."""
+"""``report.html``: one self-contained page, which loads nothing and reads without scripts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-from lorafuse_jax.evaluation.records import Answer
-from lorafuse_jax.evaluation.scores import Scores
-from lorafuse_jax.evaluation.summary import Summary
-from lorafuse_jax.report.examples import disagreements
-from lorafuse_jax.report.figure import results_figure, svg
+from lorafuse_jax.report.markup import Html, bullets, join, link, paragraphs, section, tag
+from lorafuse_jax.report.sections.cost import cost
+from lorafuse_jax.report.sections.diagnostics import LayerDiagnostics, diagnostics
+from lorafuse_jax.report.sections.example_choice import Choice, choose
+from lorafuse_jax.report.sections.example_groups import example_groups
+from lorafuse_jax.report.sections.examples import TEXT_LENGTH, examples
+from lorafuse_jax.report.sections.intervals import intervals
+from lorafuse_jax.report.sections.losses import losses
+from lorafuse_jax.report.sections.members import against_members
+from lorafuse_jax.report.sections.metrics import metrics
+from lorafuse_jax.report.sections.overlap import overlap
+from lorafuse_jax.report.sections.rerun import Rerun, rerun
+from lorafuse_jax.report.sections.result import Result
 from lorafuse_jax.report.style import STYLE
-from lorafuse_jax.report.table import format_p, html_table
-from lorafuse_jax.report.training import loss_figure, loss_words
-from lorafuse_jax.report.verdict import verdict
+from lorafuse_jax.report.table import html_table
+from lorafuse_jax.report.verdict import headline, verdict
 
 CAVEATS = (
     "The p-values are about these seeds and other examples. The intervals of the gains are about "
     "other seeds too, but about this fused model: how fusing others would come out, only several "
     "runs show.",
-    "The bars of the figure are each model's own. Models that share their examples can differ "
-    "reliably where their bars overlap: the gains in the table are paired.",
     "The best seed was chosen on validation examples. The best row of a table is chosen on these "
     "very examples, and so flattered.",
-    "An answer counts as right if its number equals the reference's: the number after ####, else "
-    "the last one. Decoding is greedy.",
+    "What counts as right is what the benchmark's scorer says; answers that it could not take in "
+    "count as wrong, and the examples show them as what they are.",
 )
+EXAMPLE_LETTERS = 1_500_000
+"""What all answers on the page may take together, at worst."""
+MOST_EXAMPLES, FEWEST_EXAMPLES = 20, 3
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+SCRIPT = """
+for (const box of document.querySelectorAll(".examples")) {
+  const filter = box.querySelector(".filter");
+  if (!filter) continue;
+  filter.hidden = false;
+  filter.addEventListener("change", (event) => {
+    const kind = event.target.value;
+    for (const one of box.querySelectorAll("details"))
+      one.hidden = kind !== "" && !one.dataset.kinds.split(" ").includes(kind);
+  });
+}
+function openTarget() {
+  const target = document.getElementById(location.hash.slice(1));
+  if (target?.tagName !== "DETAILS") return;
+  target.hidden = false;
+  target.open = true;
+  target.scrollIntoView();
+}
+addEventListener("hashchange", openTarget);
+openTarget();
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """What is known of a run.
+
+    Attributes:
+        title: heading.
+        lead: one line of what was run.
+        results: one a benchmark.
+        metrics: lines of ``metrics.jsonl``.
+        costs: lines of ``cost.jsonl``.
+        diagnostics: of the adapters, or a sentence why there are none.
+        rerun: what it was made by.
+        more: further parts, (id, title, content), shown before the cost.
+    """
+
+    title: str
+    lead: str
+    results: Sequence[Result]
+    metrics: list[dict]
+    costs: list[dict]
+    diagnostics: LayerDiagnostics | str
+    rerun: Rerun
+    more: Sequence[tuple[str, str, Html]] = ()
 
 
 @dataclass(frozen=True)
-class Result:
-    """What is known of one task.
+class Part:
+    """A section of the page, and what the contents list under it."""
 
-    Attributes:
-        summary: the rows of its table.
-        scores: the matrix that they were made of.
-        answers: by example and model.
-        prompts: by example.
-    """
-
-    summary: Summary
-    scores: Scores
-    answers: Mapping[tuple[str, str], Answer]
-    prompts: Mapping[str, str]
+    id: str
+    title: str
+    content: Html
+    under: Sequence[tuple[str, str]] = ()
 
 
-def report_page(
-    *,
-    title: str,
-    facts: dict[str, object],
-    results: Sequence[Result],
-    metrics: list[dict],
-) -> str:
-    """The whole page as text.
+def report_page(run: RunReport) -> str:
+    """The whole page as text; the same for the same run."""
+    return html_document(run.title, run.lead, _parts(run))
 
-    Args:
-        title: heading.
-        facts: what was run, shown as a list.
-        results: one a task.
-        metrics: lines of metrics.jsonl.
-    """
-    parts = [f"<h1>{escape(title)}</h1>", _facts(facts)]
-    for result in results:
-        summary = result.summary
-        parts.append(f"<h2>{escape(summary.task)}</h2>{_verdict(summary)}{html_table(summary)}")
-        parts.append(svg(results_figure(summary), f"accuracy and log-likelihood, {summary.task}"))
-        parts.append(_complementarity(summary))
-        parts.append(disagreements(result.scores, result.answers, result.prompts))
-    if metrics:
-        parts.append("<h2>Training</h2>" + svg(loss_figure(metrics), loss_words(metrics)))
-    caveats = "".join(f"<li>{escape(caveat)}</li>" for caveat in CAVEATS)
-    parts.append(f"<h2>How to read this</h2><ul>{caveats}</ul>")
+
+def html_document(title: str, lead: str, parts: Sequence[Part]) -> str:
+    """A page of parts, with contents that point to them."""
+    body = tag(
+        "div",
+        tag("a", "to the results", class_="skip", href="#main"),
+        tag("header", tag("h1", title), tag("p", lead, class_="lead"), _contents(parts)),
+        tag("main", *(section(p.id, p.title, p.content) for p in parts), id="main"),
+        class_="page",
+    )
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f"{tag('title', title)}<style>{STYLE}</style>"
+    )
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body>{''.join(parts)}</body></html>\n"
+        f'<!doctype html><html lang="en"><head>{head}</head>'
+        f"<body>{body}<script>{SCRIPT}</script></body></html>\n"
     )
 
 
-def _facts(facts: dict[str, object]) -> str:
-    items = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items())
-    return f"<dl>{items}</dl>"
+def _parts(run: RunReport) -> list[Part]:
+    most = _examples_each(run.results)
+    choices = [choose(result.scores, most) for result in run.results]
+    parts = [_verdicts(run.results)]
+    parts += [
+        _result(number, result, choice)
+        for number, (result, choice) in enumerate(zip(run.results, choices, strict=True), start=1)
+    ]
+    if any("seed" in line for line in run.metrics):
+        parts.append(Part("training", "Training", losses(run.metrics)))
+    parts.append(Part("adapters", "What the adapters have in common", diagnostics(run.diagnostics)))
+    parts += [Part(id, title, content) for id, title, content in run.more]
+    parts.append(Part("cost", "What it took", cost(run.metrics, run.costs, run.results)))
+    parts.append(_examples(run.results, choices))
+    parts.append(Part("reading", "How to read this", bullets(CAVEATS)))
+    parts.append(Part("again", "To run it again", rerun(run.rerun)))
+    return parts
 
 
-def _verdict(summary: Summary) -> str:
-    paragraphs = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in verdict(summary))
-    return f'<div class="verdict">{paragraphs}</div>'
+def _verdicts(results: Sequence[Result]) -> Part:
+    boxes = []
+    for number, result in enumerate(results, start=1):
+        named = tag("h3", link(f"task-{number}", result.summary.task)) if len(results) > 1 else ""
+        said = paragraphs(verdict(result.summary))
+        first = tag("p", headline(result.summary), class_="headline")
+        boxes.append(tag("div", named, first, said, class_="verdict"))
+    return Part("verdict", "In short", join(boxes))
 
 
-def _complementarity(summary: Summary) -> str:
-    """Which problems the seeds, and the fused models, have right beyond one another."""
-    union, mean = summary.row("union"), summary.row("mean seed")
-    best = summary.best_seed
-    body = "".join(
-        f"<tr><td>{escape(row.name)}</td><td>{row.against_best.gained}</td>"
-        f"<td>{row.against_best.lost}</td><td>{format_p(row.against_best.p_value)}</td>"
-        f"<td>{row.newly_solved}</td></tr>"
-        for row in summary.rows
-        if row.against_best is not None
+def _result(number: int, result: Result, choice: Choice) -> Part:
+    prefix = f"task-{number}"
+    inner = [
+        (f"{prefix}-intervals", "Intervals", intervals(result.summary)),
+        (f"{prefix}-members", "Against each seed", against_members(result.summary)),
+        (f"{prefix}-metrics", "Every metric", metrics(result.summary)),
+        (f"{prefix}-groups", "By group of examples", example_groups(result.summary)),
+        (f"{prefix}-overlap", "Who solves what", overlap(result, choice, prefix)),
+    ]
+    content = join(
+        [
+            html_table(result.summary),
+            *(section(id, title, html, level=3) for id, title, html in inner if html),
+        ]
     )
-    heads = (
-        "model",
-        f"right, {best} wrong",
-        f"wrong, {best} right",
-        "p",
-        "right, every seed wrong",
-    )
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in heads)
-    return (
-        "<h3>Which problems</h3>"
-        f"<p>Two seeds agree on being right or wrong on {100 * summary.agreement:.0f} % of the "
-        f"examples; at least one is right on {100 * union.accuracy.value:.0f} %, the mean seed "
-        f"on {100 * mean.accuracy.value:.0f} %.</p>"
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-        f'<p class="caption">Numbers of examples. {escape(best)} is the best seed on validation. '
-        "p is McNemar's exact test, not corrected.</p>"
-    )
+    under = [(id, title) for id, title, html in inner if html]
+    return Part(prefix, result.summary.task, content, under)
+
+
+def _examples(results: Sequence[Result], choices: Sequence[Choice]) -> Part:
+    shown, under = [], []
+    for number, (result, choice) in enumerate(zip(results, choices, strict=True), start=1):
+        prefix = f"task-{number}"
+        inner = examples(result, choice, prefix)
+        if len(results) > 1:
+            id = f"{prefix}-examples"
+            under.append((id, result.summary.task))
+            inner = section(id, result.summary.task, inner, level=3)
+        shown.append(inner)
+    return Part("examples", "What they said", join(shown), under)
+
+
+def _examples_each(results: Sequence[Result]) -> int:
+    """So many examples of each benchmark that the page stays small enough to be mailed."""
+    texts = sum(TEXT_LENGTH * len(result.scores.models) for result in results)
+    return max(FEWEST_EXAMPLES, min(MOST_EXAMPLES, EXAMPLE_LETTERS // texts))
+
+
+def _contents(parts: Sequence[Part]) -> Html:
+    items = []
+    for part in parts:
+        inner = tag("ul", *(tag("li", link(id, title)) for id, title in part.under))
+        items.append(tag("li", link(part.id, part.title), inner if part.under else ""))
+    return tag("nav", tag("ul", *items), aria_label="Contents")

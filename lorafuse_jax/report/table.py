@@ -1,13 +1,16 @@
 """One table a task, for the terminal, for Markdown and for HTML, from the same cells."""
 
-from html import escape
-
 from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from lorafuse_jax.evaluation.grouped_gain import GroupedGain
+from lorafuse_jax.evaluation.seed_groups import GroupedSummary
 from lorafuse_jax.evaluation.statistics import Comparison, Interval
 from lorafuse_jax.evaluation.summary import Row, RowKind, Summary
+from lorafuse_jax.report.markup import Cell, Html
+from lorafuse_jax.report.markup import Row as HtmlRow
+from lorafuse_jax.report.markup import table as html
 
 HEADINGS = (
     "model",
@@ -18,6 +21,8 @@ HEADINGS = (
     "gain [95 %]",
     "p",
 )
+SHORT_HEADINGS = ("model", "% [95 %]", "gain [95 %]", "p", "nats a token", "gain [95 %]", "p")
+"""Of the same columns, under the names of the measures."""
 ACCURACY, LIKELIHOOD = 1, 4
 STYLES: dict[RowKind, str] = {"base": "dim", "mean seed": "italic", "union": "dim"}
 SIGNIFICANT = 0.05
@@ -48,11 +53,11 @@ def cells(row: Row) -> tuple[str, ...]:
     """A line of the table as text."""
     return (
         row.name,
-        _percent(row.accuracy),
-        _gain(row.accuracy_gain, row.accuracy_p, 100, 1, 0),
+        percent(row.accuracy),
+        gain_cell(row.accuracy_gain, row.accuracy_p, 100, 1, 0),
         format_p(row.accuracy_p),
         "" if row.log_likelihood is None else f"{row.log_likelihood.value:.3f}",
-        _gain(row.likelihood_gain, row.likelihood_p, 1, 3, 3),
+        gain_cell(row.likelihood_gain, row.likelihood_p, 1, 3, 3),
         format_p(row.likelihood_p),
     )
 
@@ -91,6 +96,21 @@ def terminal_table(summary: Summary) -> Table:
     return table
 
 
+def groups_terminal_table(summary: GroupedSummary) -> Table:
+    """Several groups of seeds together; each group's own accuracy is on the page."""
+    title = f"{summary.task}, {len(summary.groups)} groups of seeds"
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
+    for heading in ("accuracy %", "gain, points", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in summary.rows:
+        p = None if row.gain is None else row.gain.corrected_p
+        gain = gain_cell(row.gain, p, 100, 1, 1)
+        shown = (row.name, percent(row.accuracy), gain, format_p(p))
+        table.add_row(*map(Text, shown), style=STYLES.get(row.kind))
+    return table
+
+
 def markdown_table(summary: Summary) -> str:
     """For a README."""
     best = best_cells(summary)
@@ -106,25 +126,28 @@ def markdown_table(summary: Summary) -> str:
     return "\n".join(lines) + f"\n\n{caption(summary).replace('*', chr(92) + '*')}\n"
 
 
-def html_table(summary: Summary) -> str:
-    """For the page."""
+def html_table(summary: Summary) -> Html:
+    """For the page; without the columns of log-likelihood where nothing of the kind was asked."""
     best = best_cells(summary)
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in HEADINGS)
-    body = "".join(
-        f'<tr class="{row.kind.replace(" ", "-")}">'
-        + "".join(
-            f'<td class="best">{escape(cell)}</td>'
-            if (row.name, column) in best
-            else f"<td>{escape(cell)}</td>"
-            for column, cell in enumerate(cells(row))
+    likely = any(row.log_likelihood for row in summary.rows)
+    columns = len(HEADINGS) if likely else LIKELIHOOD
+    rows = [
+        HtmlRow(
+            [
+                Cell(cell, "best" if (row.name, column) in best else "")
+                for column, cell in enumerate(cells(row)[:columns])
+            ],
+            row.kind.replace(" ", "-"),
         )
-        + "</tr>"
         for row in summary.rows
-    )
-    return (
-        '<div class="wide"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        f'<p class="caption">{escape(caption(summary))}</p>'
+    ]
+    groups = [("", 1), ("accuracy", 3), ("log-likelihood of the reference", 3)]
+    return html(
+        f"Every model on {summary.task}",
+        SHORT_HEADINGS[:columns],
+        rows,
+        groups=groups if likely else groups[:2],
+        note=caption(summary),
     )
 
 
@@ -139,14 +162,20 @@ def _ends_section(row: Row) -> bool:
     return row.kind in ("base", "best seed", "vote")
 
 
-def _percent(interval: Interval) -> str:
+def percent(interval: Interval) -> str:
+    """A share with its interval, per cent."""
     value, low, high = (100 * x for x in (interval.value, interval.low, interval.high))
     return f"{value:.1f} [{low:.0f}, {high:.0f}]"
 
 
-def _gain(
-    comparison: Comparison | None, p: float | None, factor: int, digits: int, bound_digits: int
+def gain_cell(
+    comparison: Comparison | GroupedGain | None,
+    p: float | None,
+    factor: int,
+    digits: int,
+    bound_digits: int,
 ) -> str:
+    """A difference with its interval, marked where p is small; nothing where nothing was tested."""
     if comparison is None or p is None:
         return ""
     d = comparison.difference

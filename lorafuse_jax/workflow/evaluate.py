@@ -1,6 +1,6 @@
 """``lorafuse evaluate``: base, seeds and fused adapters answer the same questions over one base."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from lorafuse_jax.workflow.compared import (
     lanes_for,
     load_evaluated,
 )
+from lorafuse_jax.workflow.cost import spending
 from lorafuse_jax.workflow.progress import console, meter
 from lorafuse_jax.workflow.questions import requests_of
 from lorafuse_jax.workflow.run_lock import locked
@@ -73,8 +74,9 @@ def evaluate(
     with locked(run.path):
         for one in asked:
             one.archive.open_for(_about(one.posed, config["template"]), one.posed.questions)
-            for weights, some in by_weights(model, members):
-                _ask(one, engine, weights, some, lanes_for(some, rows))
+            with spending(run, "evaluate", one.posed.label) as counts:
+                for weights, some in by_weights(model, members):
+                    _ask(one, engine, weights, some, lanes_for(some, rows), counts)
             one.archive.score(one.posed.benchmark)
 
 
@@ -130,7 +132,14 @@ def _jsonable(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def _ask(asked: Asked, engine: Engine, model: Model, members: list[Member], lanes: int) -> None:
+def _ask(
+    asked: Asked,
+    engine: Engine,
+    model: Model,
+    members: list[Member],
+    lanes: int,
+    counts: Counter[str],
+) -> None:
     weights = [_weights_of(member, model) for member in members]
     answered = {key: one.weights for key, one in asked.archive.answers().items()}
     questions, requests = asked.posed.questions, asked.requests
@@ -167,6 +176,8 @@ def _ask(asked: Asked, engine: Engine, model: Model, members: list[Member], lane
                 in_order = [own[part] for part in range(len(own))]
                 answer = _answer(asked, number, member, weights[one.member], in_order, decode)
                 append(asked.archive.answers_path, [answer])
+                counts["answers"] += 1
+                counts["tokens"] += sum(answer.generated)
                 progress.advance(1, member.name)
 
 

@@ -20,6 +20,7 @@ from lorafuse_jax.full_rank import as_deltas
 from lorafuse_jax.fusion import Operator, compose, get_operator, parse_settings
 from lorafuse_jax.run_folder import RunFolder, versions
 from lorafuse_jax.types import Adapter, LoraPair, UserError
+from lorafuse_jax.workflow.cost import spending
 from lorafuse_jax.workflow.members import best_seed, members_of_run
 from lorafuse_jax.workflow.progress import console, meter
 
@@ -53,7 +54,11 @@ def fuse_run(run: RunFolder, request: FuseRequest, out: Path) -> Path:
         settings = (*request.settings, f"best={best}")
         request = replace(request, settings=settings)
     fingerprint = run.config()["model_fingerprint"]
-    return fuse(members_of_run(run), request, out, base_fingerprint=fingerprint)
+    members, there = members_of_run(run), is_adapter(out)
+    with spending(run, "fuse", out.name) as counts:
+        fuse(members, request, out, base_fingerprint=fingerprint)
+        counts["members"] += 0 if there else len(members.names)
+    return out
 
 
 def fuse(members: Members, request: FuseRequest, out: Path, **about: Any) -> Path:

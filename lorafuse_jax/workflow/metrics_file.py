@@ -1,10 +1,11 @@
 """``metrics.jsonl`` while it is written: a checkpoint knows how far it goes, and what it says.
 
-A line a step and seed, ``{"step", "seed", "train_loss", "heldout_loss", "tokens_per_s",
-"peak_share"}``, without ``heldout_loss`` between evaluations. The step at which a seed was frozen
-has ``{"step", "seed", "frozen_at"}`` for it, and no line comes after. The fused adapter has
-``{"step", "fused": operator, "heldout_loss"}``. All but ``tokens_per_s`` (over all seeds) and
-``peak_share`` (needed matrix arithmetic over the machine's peak) is the same in a resumed run.
+A line a step and seed, ``{"step", "seed", "train_loss", "heldout_loss", "tokens", "tokens_per_s",
+"peak_share"}``, without ``heldout_loss`` between evaluations; ``tokens`` are real ones, of all
+seeds. The step at which a seed was frozen has ``{"step", "seed", "frozen_at"}`` for it, and no line
+comes after. The fused adapter has ``{"step", "fused": operator, "heldout_loss"}``. All but
+``tokens_per_s`` (over all seeds) and ``peak_share`` (needed matrix arithmetic over the machine's
+peak) is the same in a resumed run.
 """
 
 import hashlib

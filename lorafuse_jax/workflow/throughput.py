@@ -47,7 +47,8 @@ class Throughput:
         self._peak = matmul_peak() * len(jax.devices())
 
     def of(self, batch: Any, seconds: float) -> dict[str, float]:
-        """``tokens_per_s`` over all seeds, and ``peak_share``."""
+        """``tokens`` and ``tokens_per_s`` over all seeds, and ``peak_share``."""
         work = count_work(batch, self._size.window)
         share = needed_flops(self._size, work) / (seconds * self._peak)
-        return {"tokens_per_s": work.tokens / seconds, "peak_share": share}
+        speed = {"tokens_per_s": work.tokens / seconds, "peak_share": share}
+        return {"tokens": float(work.tokens)} | speed

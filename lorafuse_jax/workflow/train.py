@@ -1,6 +1,7 @@
 """``lorafuse train``: N seeds in one jitted step, into a run folder; it may be stopped anywhere."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -18,6 +19,7 @@ from lorafuse_jax.training.step import RUNNING, TrainState
 from lorafuse_jax.training.trajectory import Trajectory, fresh_trajectory, keep
 from lorafuse_jax.types import Params, UserError
 from lorafuse_jax.workflow.contamination import report_contamination
+from lorafuse_jax.workflow.cost import spending
 from lorafuse_jax.workflow.inputs import load_inputs
 from lorafuse_jax.workflow.loggers import LoggerName, check_loggers, open_loggers
 from lorafuse_jax.workflow.metrics_file import MetricsFile
@@ -61,7 +63,8 @@ def train(config: TrainConfig, out: Path, log: Sequence[LoggerName] = ()) -> Run
             return run
         if task.source is not None:
             report_contamination(task.source, run)
-        state, trajectory = _fit(trainer, run, stop, log)
+        with spending(run, "train", f"{len(config.seeds)} seeds") as counts:
+            state, trajectory = _fit(trainer, run, stop, log, counts)
         write_adapters(run, state, trajectory, model=model, method=trainer.method)
         console.print(f"wrote {len(run.trained_seeds())} adapters to {out / 'adapters'}")
         if stop():
@@ -75,7 +78,11 @@ def _is_finished(run: RunFolder) -> bool:
 
 
 def _fit(
-    trainer: Trainer, run: RunFolder, stop: StopRequest, log: Sequence[LoggerName]
+    trainer: Trainer,
+    run: RunFolder,
+    stop: StopRequest,
+    log: Sequence[LoggerName],
+    counts: Counter[str],
 ) -> tuple[TrainState, Trajectory | None]:
     """Train to the end.
 
@@ -135,6 +142,7 @@ def _fit(
                 stop=lambda: stop() or _stalled(config, metrics),
             )
     taken = int(state.step[0])
+    counts["steps"] = taken - start
     if _stalled(config, metrics):
         losses = _fused_losses(metrics)
         console.print(

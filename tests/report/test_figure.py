@@ -1,11 +1,10 @@
 from dataclasses import replace
-from xml.etree import ElementTree
 
 import pytest
 
 from lorafuse_jax.evaluation.statistics import Interval
 from lorafuse_jax.evaluation.summary import summarize
-from lorafuse_jax.report.figure import results_figure, svg
+from lorafuse_jax.report.figure import results_figure
 from tests.evaluation.given import scores
 
 
@@ -47,10 +46,3 @@ def test_results_figure_of_models_without_spread_is_drawn(summary):
     flat = [replace(row, accuracy=same, log_likelihood=same) for row in summary.rows]
     left, _ = results_figure(replace(summary, rows=flat)).axes
     assert left.get_xlim()[0] < 50 < left.get_xlim()[1]
-
-
-def test_svg_is_well_formed_labelled_and_the_same_twice(summary):
-    label = 'a "b" <c>'
-    first, second = (svg(results_figure(summary), label) for _ in range(2))
-    assert first == second
-    assert ElementTree.fromstring(first).get("aria-label") == label

@@ -61,11 +61,11 @@ def train_tiny(inputs: Path, out: Path) -> None:
 
 
 def files_of(run: Path) -> dict[str, str]:
-    """What must be the same: bytes of everything, metrics without their times, no checkpoints."""
+    """What must be the same: bytes of everything, metrics without their times; no costs."""
     found = {}
     for file in sorted(run.rglob("*")):
         name = str(file.relative_to(run))
-        if not file.is_file() or name.startswith((".lock", "checkpoints")):
+        if not file.is_file() or name.startswith((".lock", "checkpoints", "cost")):
             continue
         found[name] = file.read_bytes().hex()
         if name == "metrics.jsonl":

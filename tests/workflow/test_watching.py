@@ -220,6 +220,7 @@ def test_logger_gets_every_step_and_every_name(inputs, tmp_path, monkeypatch, na
     assert set(played.logged[0][1]) == {
         "train_loss/seed-1",
         "train_loss/seed-2",
+        "speed/tokens",
         "speed/tokens_per_s",
         "speed/peak_share",
     }
