@@ -176,6 +176,8 @@ class Evaluate:
         rows: answers that are decoded at once, over all models; fewer take less memory.
         checker: how answers of data are compared: number, exact; by default as the data says.
         rescore: score the answers that are there anew, without a model.
+        unsafe: where programs that models wrote (humaneval, mbpp) cannot be isolated, run them with
+            your own rights.
         harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
         fewshot: examples before each of its questions; as the task says by default.
         chat: put its questions into the tokenizer's chat template.
@@ -188,6 +190,7 @@ class Evaluate:
     rows: int = ROW_BUDGET
     checker: str | None = None
     rescore: bool = False
+    unsafe: bool = False
     harness: tuple[str, ...] = ()
     fewshot: int | None = None
     chat: bool = False
@@ -201,9 +204,9 @@ class Evaluate:
             evaluate_with_harness(run, HarnessRequest(tasks=self.harness, **settings))
             return
         if self.rescore:
-            rescore(run)
+            rescore(run, self.unsafe)
         else:
-            evaluate(run, self.tasks, self.limit, self.rows, self.checker)
+            evaluate(run, self.tasks, self.limit, self.rows, self.checker, self.unsafe)
         report(run)
 
 

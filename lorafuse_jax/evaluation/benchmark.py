@@ -81,6 +81,7 @@ class Convention:
         decoding: how answers are generated.
         framing: what is put around the prompt.
         shots: worked examples before each question, from the benchmark's ``shots_split``.
+        form: how answers are to be written; a name that the benchmark's scorer knows.
     """
 
     about: str
@@ -88,6 +89,7 @@ class Convention:
     decoding: Decoding
     framing: Framing = "plain"
     shots: int = 0
+    form: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +164,9 @@ class Benchmark:
             response could match.
         score: responses of one or several models, each beside its question -> their scores, in
             order. Must not raise for anything that a model may have said.
-        metrics: names of the scores' values; models are compared by the first.
+        metrics: names of the scores' values; models are compared by the first. A convention may
+            lack later ones.
+        runs_programs: whether to score is to run what models wrote; see ``sandbox``.
     """
 
     name: str
@@ -175,6 +179,7 @@ class Benchmark:
     pose: Pose
     score: Scorer
     metrics: tuple[str, ...] = field(default=("correct",))
+    runs_programs: bool = False
 
     def questions(
         self, rows: Sequence[Row], convention: str, shots: Sequence[Mapping[str, Any]] = ()

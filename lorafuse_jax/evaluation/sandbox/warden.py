@@ -16,8 +16,8 @@ START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from inside.warden import main; del sys.path[0]; "
     "main(int(sys.argv[2]), int(sys.argv[3]))"
 )
-FLAGS = ("-P", "-s", "-S", "-B")
-"""No folder of the caller's on the path, no site packages' start files, no byte code written."""
+FLAGS = ("-P", "-s", "-S")
+"""No folder of the caller's on the path, and nothing that site packages run at the start."""
 
 GRACE_SECONDS = 60.0
 """How long a warden may take besides the program's time, before it is given up."""

@@ -26,6 +26,7 @@ def main(job_file: int, test_file: int) -> None:
     """Run one job, and answer."""
     job = json.loads(read_all(job_file))
     sys.path += job["libraries"]
+    sys.dont_write_bytecode = True
     try:
         cell = confine.prepare(job)
         answer = _run(job, test_file, cell)
@@ -131,7 +132,7 @@ def _end(child: int) -> tuple[int, float]:
 
 
 def _how_it_ended(code: int, used: float, job: dict[str, Any], who: str) -> dict[str, str]:
-    if used >= job["cpu_seconds"]:
+    if code == -signal.SIGXCPU or used >= job["cpu_seconds"]:
         detail = f"took more than {job['cpu_seconds']} s of the processor"
         return {"outcome": "timed out", "detail": detail}
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit status {code}"
