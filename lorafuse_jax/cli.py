@@ -180,6 +180,8 @@ class Evaluate:
         limit: ask only the first so many of each.
         rows: answers that are decoded at once, over all models; fewer take less memory.
         rescore: score the answers that are there anew, without a model.
+        unsafe: where programs that models wrote (humaneval, mbpp) cannot be isolated, run them with
+            your own rights.
         harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
         fewshot: examples before each of its questions; as the task says by default.
         chat: put its questions into the tokenizer's chat template.
@@ -192,6 +194,7 @@ class Evaluate:
     rows: int = ROW_BUDGET
     checker: Annotated[str | None, tyro.conf.arg(help=CHECKER_HELP)] = None
     rescore: bool = False
+    unsafe: bool = False
     harness: tuple[str, ...] = ()
     fewshot: int | None = None
     chat: bool = False
@@ -205,9 +208,9 @@ class Evaluate:
             evaluate_with_harness(run, HarnessRequest(tasks=self.harness, **settings))
             return
         if self.rescore:
-            rescore(run)
+            rescore(run, self.unsafe)
         else:
-            evaluate(run, self.tasks, self.limit, self.rows, self.checker)
+            evaluate(run, self.tasks, self.limit, self.rows, self.checker, self.unsafe)
         report(run)
 
 

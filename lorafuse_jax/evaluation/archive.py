@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from lorafuse_jax.evaluation.scores import KINDS, Scores
 from lorafuse_jax.types import UserError
 
 SCORED_AT_ONCE = 200
+MOST_SHOWN = 200
+"""Characters of a gold answer in reports: of tests, the beginning."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,11 @@ class Archive:
                         model=one.model,
                         weights=one.weights,
                         version=benchmark.version,
-                        values={name: float(score.values[name]) for name in benchmark.metrics},
+                        values={
+                            name: float(score.values[name])
+                            for name in benchmark.metrics
+                            if name in score.values
+                        },
                         answer=score.answer,
                         fault=score.fault,
                     )
@@ -190,7 +197,7 @@ class Archive:
             },
             log_likelihood=_log_likelihood(table) if self.asked()["likelihood"] else None,
             answers=[[mark.answer for mark in line] for line in marked],
-            references=[str(question.gold) for question in questions],
+            references=[shorten(str(question.gold), MOST_SHOWN) for question in questions],
             faults=[[mark.fault for mark in line] for line in marked],
         )
 

@@ -176,9 +176,11 @@ class Benchmark:
             response could match.
         score: responses of one or several models, each beside its question -> their scores, in
             order. Must not raise for anything that a model may have said.
-        metrics: names of the scores' values; models are compared by the first.
+        metrics: names of the scores' values; models are compared by the first. A convention may
+            lack later ones.
         shots_by: column that a question's worked examples have in common with it: the subject;
             None takes the same for all.
+        runs_programs: whether to score is to run what models wrote; see ``sandbox``.
     """
 
     name: str
@@ -192,6 +194,7 @@ class Benchmark:
     score: Scorer
     metrics: tuple[str, ...] = field(default=("correct",))
     shots_by: str | None = None
+    runs_programs: bool = False
 
     def questions(
         self, rows: Sequence[Row], convention: str, shots: Sequence[Row] = ()

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from lorafuse_jax.bank import make_bank
@@ -25,6 +25,7 @@ from lorafuse_jax.workflow.compared import (
     load_evaluated,
 )
 from lorafuse_jax.workflow.cost import spending
+from lorafuse_jax.workflow.programs import with_programs
 from lorafuse_jax.workflow.progress import console, meter
 from lorafuse_jax.workflow.questions import requests_of
 from lorafuse_jax.workflow.run_lock import locked
@@ -51,6 +52,7 @@ def evaluate(
     limit: int | None = None,
     rows: int = ROW_BUDGET,
     checker: str | None = None,
+    unsafe: bool = False,
 ) -> None:
     """Let every model of the run answer, score the answers, and keep both in ``evaluations/``.
 
@@ -60,14 +62,16 @@ def evaluate(
         limit: the first so many examples of each; None is all.
         rows: decoded at once, over all models; fewer take less memory.
         checker: how answers of data sets are compared; None is as they say, or as numbers.
+        unsafe: run programs that models wrote even where they cannot be isolated.
 
     Raises:
-        UserError: something in the run or the tasks is missing or does not fit, or decoding would
-            need more memory than there is; before anything is asked.
+        UserError: something in the run or the tasks is missing or does not fit, programs cannot be
+            isolated, or decoding would need more memory than there is; before anything is asked.
     """
     config = run.config()
     posed = [pose(name, limit, checker) for name in tasks]
     posed = posed or [pose_data(config["data"], limit, checker)]
+    posed = [replace(one, benchmark=with_programs(one.benchmark, unsafe=unsafe)) for one in posed]
     model, members = load_evaluated(run)
     asked = [prepare(run, one, model, config["template"]) for one in posed]
     engine = make_engine(model)
@@ -80,7 +84,7 @@ def evaluate(
             one.archive.score(one.posed.benchmark)
 
 
-def rescore(run: RunFolder) -> None:
+def rescore(run: RunFolder, unsafe: bool = False) -> None:
     """Score all answers of a run anew; no model is needed.
 
     Raises:
@@ -88,8 +92,9 @@ def rescore(run: RunFolder) -> None:
     """
     with locked(run.path):
         for archive in archives_of(run):
+            benchmark = with_programs(benchmark_of(archive.asked()), unsafe=unsafe)
             archive.scores_path.unlink(missing_ok=True)
-            count = archive.score(benchmark_of(archive.asked()))
+            count = archive.score(benchmark)
             console.print(f"{archive.asked()['label']}: {count} answers scored")
 
 

@@ -11,9 +11,13 @@ from lorafuse_jax.evaluation.tasks import (
     gsm8k,
     gsm_symbolic,
     hellaswag,
+    humaneval,
+    humaneval_plus,
     ifbench,
     ifeval,
     math,
+    mbpp,
+    mbpp_plus,
     mmlu,
     perplexity,
     truthfulqa,
@@ -38,6 +42,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         ifbench.BENCHMARK,
         perplexity.BENCHMARK,
         perplexity.WIKITEXT,
+        humaneval.BENCHMARK,
+        humaneval_plus.BENCHMARK,
+        mbpp.BENCHMARK,
+        mbpp_plus.BENCHMARK,
     )
 }
 

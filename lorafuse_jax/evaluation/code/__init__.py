@@ -1,0 +1,1 @@
+"""Benchmarks of programming: from a text to a program, to a verdict, to pass@k."""
