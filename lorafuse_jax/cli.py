@@ -21,6 +21,7 @@ from lorafuse_jax.workflow.fuse import FuseRequest, fuse, fuse_run
 from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
 from lorafuse_jax.workflow.inputs import resolve
 from lorafuse_jax.workflow.inspect import inspect
+from lorafuse_jax.workflow.landscape_command import Landscape
 from lorafuse_jax.workflow.members import is_run, members_of
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.report import report
@@ -247,6 +248,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Fuse, tyro.conf.subcommand("fuse")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Landscape, tyro.conf.subcommand("landscape")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]

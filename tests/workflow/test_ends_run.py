@@ -6,12 +6,12 @@ import sys
 import jax
 import numpy as np
 import pytest
+from lorafuse_jax.evaluation.predictions import read
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 import lorafuse_jax as lf
 from lorafuse_jax import cli
-from lorafuse_jax.evaluation.predictions import read
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.training.flops import StepWork, needed_flops
 from lorafuse_jax.types import ENDS, DenseDelta
