@@ -176,6 +176,8 @@ class Evaluate:
         limit: ask only the first so many of each.
         rows: answers that are decoded at once, over all models; fewer take less memory.
         checker: how answers of data are compared: number, exact; by default as the data says.
+        subsets: operators whose fused adapters of every subset of the seeds answer as well, for
+            accuracy by number of seeds.
         rescore: score the answers that are there anew, without a model.
         harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
         fewshot: examples before each of its questions; as the task says by default.
@@ -188,6 +190,7 @@ class Evaluate:
     limit: int | None = None
     rows: int = ROW_BUDGET
     checker: str | None = None
+    subsets: tuple[str, ...] = ()
     rescore: bool = False
     harness: tuple[str, ...] = ()
     fewshot: int | None = None
@@ -204,7 +207,7 @@ class Evaluate:
         if self.rescore:
             rescore(run)
         else:
-            evaluate(run, self.tasks, self.limit, self.rows, self.checker)
+            evaluate(run, self.tasks, self.limit, self.rows, self.checker, self.subsets)
         report(run)
 
 

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-Kind = Literal["base", "seed", "fused"]
-KINDS: tuple[Kind, ...] = ("base", "seed", "fused")
+Kind = Literal["base", "seed", "fused", "subset"]
+KINDS: tuple[Kind, ...] = ("base", "seed", "fused", "subset")
+"""``subset``: fused from some of the seeds, described by their number and not tested."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class Scores:
 
     Attributes:
         task: as in tables: ``gsm8k@metamath``, ``my-data/test``.
-        models: in the order base, seeds, fused.
+        models: in the order base, seeds, fused, subsets.
         kinds: of each.
         ids: of the examples.
         groups: of each example; "" is none.

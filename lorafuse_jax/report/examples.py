@@ -16,14 +16,15 @@ def disagreements(
 ) -> str:
     """The first examples of a task that some adapters have right and others wrong.
 
-    The base model is shown, but does not count: it disagrees with everyone.
+    The base model is shown, but does not count: it disagrees with everyone. Fused models of some
+    of the seeds are left out.
 
     Args:
         scores: of the task.
         answers: by example and model.
         prompts: by example.
     """
-    adapted = [n for n, kind in enumerate(scores.kinds) if kind != "base"]
+    adapted = scores.rows_of("seed") + scores.rows_of("fused")
     values = scores.primary[adapted]
     split = np.flatnonzero((values == values.max(axis=0)).any(axis=0) & (np.ptp(values, 0) > 0))
     shown = "".join(_example(scores, int(e), answers, prompts) for e in split[:SHOWN])
@@ -42,11 +43,14 @@ def _example(
     prompts: Mapping[str, str],
 ) -> str:
     id = scores.ids[example]
-    adapted = [n for n, kind in enumerate(scores.kinds) if kind != "base"]
+    adapted = scores.rows_of("seed") + scores.rows_of("fused")
     right = int((scores.primary[adapted, example] == 1).sum())
     prompt = prompts.get(id)
     asked = f'<pre class="prompt">{escape(prompt.strip())}</pre>' if prompt is not None else ""
-    said = "".join(_said(scores, n, example, answers[id, m]) for n, m in enumerate(scores.models))
+    said = "".join(
+        _said(scores, n, example, answers[id, scores.models[n]])
+        for n in scores.rows_of("base") + adapted
+    )
     return (
         f"<details><summary>{escape(id)}: reference {escape(scores.references[example])}, "
         f"{right} of {len(adapted)} right</summary>{asked}{said}</details>"

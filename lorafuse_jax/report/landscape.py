@@ -28,11 +28,12 @@ def terminal_tables(found: Landscape) -> list[Table]:
             title=title,
             title_justify="left",
             title_style="bold",
-            show_edge=False,
-            pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
         for number, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if number else "left")
+            table.add_column(
+                heading, justify="right" if number else "left", no_wrap=number > 0, overflow="fold"
+            )
         for row in rows:
             table.add_row(*row)
         tables.append(table)
@@ -42,7 +43,7 @@ def terminal_tables(found: Landscape) -> list[Table]:
 def markdown(found: Landscape) -> str:
     """The same tables in Markdown, with what they mean."""
     parts = [f"# Held-out loss among {len(found.seeds)} seeds, {found.examples} examples", CAPTION]
-    parts += ["\n".join(f"- {sentence}" for sentence in verdict(found))]
+    parts += ["\n".join(f"- {sentence}" for sentence in (*verdict(found), *found.notes))]
     for title, headings, rows in _tables(found):
         rule = ["---", *["---:"] * (len(headings) - 1)]
         lines = [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
@@ -55,14 +56,14 @@ def verdict(found: Landscape) -> list[str]:
     highest = max((line.barrier for line in found.lines), key=lambda one: one.height.value)
     lower = sum(line.middle.value < 0 for line in found.lines)
     best = found.scales[-1].best
-    sentences = [
-        f"highest barrier between two seeds: {_with_error(highest.height)}; the middle is lower "
-        f"than the mean of its ends on {lower} of {len(found.lines)} lines",
+    height = _with_error(highest.height) if highest.height.value else "none"
+    return [
+        f"highest barrier between two seeds: {height}; the middle is lower than the mean of its "
+        f"ends on {lower} of {len(found.lines)} lines",
         f"the mean of all {len(found.seeds)} seeds is {_with_error(found.fusion)} below a single "
         f"seed's mean loss; with every one at its best scale (the mean's is {best:g}), "
         f"{_with_error(found.scaled_fusion)}: that part is not scale",
     ]
-    return sentences + found.notes
 
 
 def _tables(found: Landscape) -> list[tuple[str, Sequence[str], Rows]]:

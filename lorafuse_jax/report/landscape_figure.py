@@ -1,5 +1,7 @@
 """The loss landscape as a figure: lines, the triangle, number of seeds, scale."""
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -44,7 +46,11 @@ def _lines(axes: Axes, found: Landscape) -> None:
     if len(found.lines) <= MOST_IN_LEGEND:
         axes.legend(frameon=False, fontsize=8)
     axes.set_xlabel("t in (1 - t) a + t b; dotted: between the ends")
-    _title(axes, "between two seeds")
+    _title(axes, "between two seeds, some pairs" if _some_pairs(found) else "between two seeds")
+
+
+def _some_pairs(found: Landscape) -> bool:
+    return len(found.lines) < math.comb(len(found.seeds), 2)
 
 
 def _triangle(axes: Axes, found: Landscape) -> None:
@@ -56,10 +62,11 @@ def _triangle(axes: Axes, found: Landscape) -> None:
     axes.plot(x, y, ".", color="white", ms=2)
     lowest = int(losses.argmin())
     axes.plot(x[lowest], y[lowest], "*", color="white", mec=LABEL, ms=11)
-    for seed, (left, up), above in zip(found.corners, CORNERS, (False, False, True), strict=True):
-        shift = 0.03 if above else -0.03
-        anchor = "bottom" if above else "top"
-        axes.text(left, up + shift, f"seed {seed}", ha="center", va=anchor, fontsize=9)
+    for seed, (left, up) in zip(found.corners, CORNERS, strict=True):
+        if up:  # beside the top, where the title is not
+            axes.text(left + 0.05, up, f"seed {seed}", ha="left", va="top", fontsize=9)
+        else:
+            axes.text(left, up - 0.03, f"seed {seed}", ha="center", va="top", fontsize=9)
     axes.figure.colorbar(filled, ax=axes, pad=0.02)
     axes.set_aspect("equal")
     axes.set_axis_off()

@@ -6,10 +6,12 @@ from html import escape
 
 from lorafuse_jax.evaluation.records import Answer
 from lorafuse_jax.evaluation.scores import Scores
+from lorafuse_jax.evaluation.subsets import SizeAccuracy
 from lorafuse_jax.evaluation.summary import Summary
 from lorafuse_jax.report.examples import disagreements
 from lorafuse_jax.report.figure import results_figure, svg
 from lorafuse_jax.report.style import STYLE
+from lorafuse_jax.report.subsets import subset_html
 from lorafuse_jax.report.table import format_p, html_table
 from lorafuse_jax.report.training import loss_figure, loss_words
 from lorafuse_jax.report.verdict import verdict
@@ -35,12 +37,14 @@ class Result:
         scores: the matrix that they were made of.
         answers: by example and model.
         prompts: by example.
+        by_size: accuracy by how many seeds were fused, where that was asked.
     """
 
     summary: Summary
     scores: Scores
     answers: Mapping[tuple[str, str], Answer]
     prompts: Mapping[str, str]
+    by_size: Sequence[SizeAccuracy] = ()
 
 
 def report_page(
@@ -63,6 +67,8 @@ def report_page(
         summary = result.summary
         parts.append(f"<h2>{escape(summary.task)}</h2>{_verdict(summary)}{html_table(summary)}")
         parts.append(svg(results_figure(summary), f"accuracy and log-likelihood, {summary.task}"))
+        if result.by_size:
+            parts.append(subset_html(result.by_size))
         parts.append(_complementarity(summary))
         parts.append(disagreements(result.scores, result.answers, result.prompts))
     if metrics:

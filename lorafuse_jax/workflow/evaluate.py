@@ -24,6 +24,7 @@ from lorafuse_jax.workflow.compared import (
     lanes_for,
     load_evaluated,
 )
+from lorafuse_jax.workflow.compared_subsets import subset_members
 from lorafuse_jax.workflow.progress import console, meter
 from lorafuse_jax.workflow.questions import requests_of
 from lorafuse_jax.workflow.run_lock import locked
@@ -50,6 +51,7 @@ def evaluate(
     limit: int | None = None,
     rows: int = ROW_BUDGET,
     checker: str | None = None,
+    subsets: Sequence[str] = (),
 ) -> None:
     """Let every model of the run answer, score the answers, and keep both in ``evaluations/``.
 
@@ -59,6 +61,7 @@ def evaluate(
         limit: the first so many examples of each; None is all.
         rows: decoded at once, over all models; fewer take less memory.
         checker: how answers of data sets are compared; None is as they say, or as numbers.
+        subsets: operators whose fused adapters of every subset of the seeds answer as well.
 
     Raises:
         UserError: something in the run or the tasks is missing or does not fit, or decoding would
@@ -68,6 +71,7 @@ def evaluate(
     posed = [pose(name, limit, checker) for name in tasks]
     posed = posed or [pose_data(config["data"], limit, checker)]
     model, members = load_evaluated(run)
+    members += subset_members(run, model, subsets)
     asked = [prepare(run, one, model, config["template"]) for one in posed]
     engine = make_engine(model)
     with locked(run.path):

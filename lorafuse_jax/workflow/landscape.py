@@ -12,7 +12,7 @@ import numpy as np
 from lorafuse_jax.data.encode import Encoded, encode_split
 from lorafuse_jax.formats.members import Members
 from lorafuse_jax.full_rank import as_deltas
-from lorafuse_jax.fusion import Operator, get_operator
+from lorafuse_jax.fusion import Operator
 from lorafuse_jax.landscape.plan import make_plan
 from lorafuse_jax.landscape.points import Subset
 from lorafuse_jax.landscape.summary import Landscape, summarize_landscape
@@ -25,7 +25,7 @@ from lorafuse_jax.run_folder import RunFolder, write_atomically
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.inputs import fingerprint_of, load_any_task
 from lorafuse_jax.workflow.inspect import UNFOLDED
-from lorafuse_jax.workflow.landscape_fused import FusedSubsets
+from lorafuse_jax.workflow.landscape_fused import FusedSubsets, default_operators
 from lorafuse_jax.workflow.landscape_losses import LossFile, PointLosses, constant
 from lorafuse_jax.workflow.members import base_of, members_of_run
 from lorafuse_jax.workflow.progress import console, meter
@@ -105,13 +105,7 @@ def _check(request: LandscapeRequest, seeds: Sequence[int]) -> list[Operator]:
         raise UserError("--subsets and --at-once must be at least 1")
     if request.examples is not None and request.examples < 2:
         raise UserError("--examples must be at least 2, or there are no standard errors")
-    operators = {op.name: op for op in map(get_operator, request.operators)}
-    for op in operators.values():
-        if op.statistic is not None:
-            raise UserError(
-                f"{op.name} needs {op.statistic}, which come from a model and data; leave it out"
-            )
-    return list(operators.values())
+    return default_operators(request.operators)
 
 
 def _corners(request: LandscapeRequest, seeds: Sequence[int]) -> Subset:

@@ -1,5 +1,6 @@
 """One operator's fused adapters of every subset of the seeds, as cheap as the operator allows."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,19 +9,45 @@ import numpy as np
 
 from lorafuse_jax.formats.members import Members
 from lorafuse_jax.full_rank import as_deltas
-from lorafuse_jax.fusion import Operator
+from lorafuse_jax.fusion import Operator, get_operator
 from lorafuse_jax.landscape.plan import Plan
 from lorafuse_jax.landscape.points import Subset, name_of, subset_name
 from lorafuse_jax.mixture import Coefficients, read_coefficients
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.names import for_model
-from lorafuse_jax.types import Adapter
+from lorafuse_jax.types import Adapter, UserError
 
 KEY_SEED = 0
 """Of stochastic operators; as ``lorafuse fuse`` has it."""
 
 SAME = 1e-6
 """Weights that differ by no more are one: what reading them off a float32 adapter gives."""
+
+
+def default_operators(names: Sequence[str]) -> list[Operator]:
+    """Operators that fuse with default settings, each once.
+
+    Raises:
+        UserError: there is no such operator, or it needs data.
+    """
+    operators = {op.name: op for op in map(get_operator, names)}
+    for op in operators.values():
+        if op.statistic is not None:
+            raise UserError(
+                f"{op.name} needs {op.statistic}, which come from a model and data; leave it out"
+            )
+    return list(operators.values())
+
+
+def fuser(op: Operator, members: Members, model: Model) -> Callable[[jax.Array], Adapter]:
+    """Numbers of members -> their fused adapter, with the decoder's module paths."""
+
+    @jax.jit
+    def fuse(subset: jax.Array) -> Adapter:
+        fused = _fuse(op, members, subset)
+        return for_model(as_deltas(fused) if members.full_rank else fused, model)
+
+    return fuse
 
 
 class FusedSubsets:
@@ -52,7 +79,7 @@ class FusedSubsets:
         self.op, self._members, self._model = op, members, model
         self.points: dict[Subset, str] = {}
         self.adapters: dict[str, Subset] = {}
-        self._fuse, self._weigh = jax.jit(self._fused), jax.jit(self._weights)
+        self._fuse, self._weigh = fuser(op, members, model), jax.jit(self._weights)
         most = op.max_members or len(plan.seeds)
         subsets = [subset for subset in reversed(plan.subsets) if len(subset) <= most]
         is_sum = all(bool(ok) for _, ok in self._weigh(jnp.array(subsets[0])).values())
@@ -70,15 +97,10 @@ class FusedSubsets:
 
     def adapter(self, name: str) -> Adapter:
         """The fused adapter of that name, with the decoder's module paths."""
-        fused = self._fuse(jnp.array(self.adapters[name]))
-        return for_model(as_deltas(fused) if self._members.full_rank else fused, self._model)
-
-    def _fused(self, subset: jax.Array) -> Adapter:
-        key = jax.random.key(KEY_SEED) if self.op.stochastic else None
-        return self.op(_only(self._members.stacked, subset), key=key)
+        return self._fuse(jnp.array(self.adapters[name]))
 
     def _weights(self, subset: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
-        some, fused = _only(self._members.stacked, subset), self._fused(subset)
+        some, fused = _only(self._members, subset), _fuse(self.op, self._members, subset)
         return {module: read_coefficients(fused[module], some[module]) for module in fused}
 
     def _coefficients(self, subset: Subset) -> Coefficients:
@@ -90,8 +112,13 @@ class FusedSubsets:
         return for_model(everyone, self._model)
 
 
-def _only(stacked: Adapter, subset: jax.Array) -> dict[str, Any]:
-    return jax.tree.map(lambda leaf: leaf[subset], stacked)
+def _fuse(op: Operator, members: Members, subset: jax.Array) -> Adapter:
+    key = jax.random.key(KEY_SEED) if op.stochastic else None
+    return op(_only(members, subset), key=key)
+
+
+def _only(members: Members, subset: jax.Array) -> dict[str, Any]:
+    return jax.tree.map(lambda leaf: leaf[subset], members.stacked)
 
 
 def _plain_name(own: Coefficients, plan: Plan) -> str | None:
