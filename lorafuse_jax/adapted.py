@@ -18,6 +18,7 @@ from lorafuse_jax.lora import (
     scaled_by,
     scales_of,
 )
+from lorafuse_jax.mixture import Coefficients, mixture_head_hook, mixture_hook
 from lorafuse_jax.models.cache import KeyValues, Past
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.decoder import Remat, extend, hidden_states
@@ -87,6 +88,23 @@ def batch_log_probs(
         hook = adapter_hook(adapter, rules=rules, dropout_key=dropout_key)
         head = adapter_head_hook(adapter, rules=rules, dropout_key=dropout_key)
     hidden = _scored(config, params, batch, hook, remat)
+    return token_log_probs(config, params, hidden, batch.loss_target, hook=head)
+
+
+def mixture_log_probs(
+    config: DecoderConfig, params: Params, joined: Adapter, coefficients: Coefficients, batch: Any
+) -> Float[Array, " M"]:
+    """As ``batch_log_probs``, under a weighted sum of members; vmap it over the coefficients.
+
+    Args:
+        config: what ``params`` was made for.
+        params: base weights.
+        joined: the members, from ``mixture.side_by_side``, with their scale.
+        coefficients: of each member, in each module and layer.
+        batch: as for ``batch_log_probs``.
+    """
+    hidden = _scored(config, params, batch, mixture_hook(joined, coefficients), "nothing")
+    head = mixture_head_hook(joined, coefficients)
     return token_log_probs(config, params, hidden, batch.loss_target, hook=head)
 
 

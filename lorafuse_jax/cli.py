@@ -10,18 +10,16 @@ import tyro
 from lorafuse_jax.assets import ASSETS, fetch
 from lorafuse_jax.assets.cache import Source
 from lorafuse_jax.data.recipes import RECIPES
-from lorafuse_jax.evaluation.checkers import CHECKERS
 from lorafuse_jax.fusion import OPERATORS, get_operator
 from lorafuse_jax.run_folder import RunFolder, check_name
-from lorafuse_jax.text_generation import ROW_BUDGET
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.demo import demo
-from lorafuse_jax.workflow.evaluate import evaluate, rescore
+from lorafuse_jax.workflow.evaluate_command import Evaluate
 from lorafuse_jax.workflow.export import export
 from lorafuse_jax.workflow.fuse import FuseRequest, fuse, fuse_run
-from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
 from lorafuse_jax.workflow.inputs import resolve
 from lorafuse_jax.workflow.inspect import inspect
+from lorafuse_jax.workflow.landscape_command import Landscape
 from lorafuse_jax.workflow.members import is_run, members_of
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.report import report, report_groups
@@ -29,10 +27,6 @@ from lorafuse_jax.workflow.stopping import Stopped
 from lorafuse_jax.workflow.train_command import Train
 
 Positional = tyro.conf.Positional
-
-CHECKER_HELP = (
-    f"How answers of data are compared: {', '.join(CHECKERS)}; by default as the data says."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,58 +157,6 @@ class Export:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Let base, seeds and fused adapters of a run answer the same questions.
-
-    lorafuse evaluate runs/my --tasks gsm-symbolic/test asdiv --limit 100
-
-    lorafuse evaluate runs/my --harness arc_easy gsm8k --fewshot 5
-
-    What was answered already is not asked again.
-
-    Attributes:
-        run_folder: what lorafuse train wrote.
-        tasks: a benchmark, NAME, NAME@CONVENTION or NAME/SPLIT@CONVENTION, with :PATH for a local
-            copy; or data, NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists;
-            the run's own test split by default.
-        limit: ask only the first so many of each.
-        rows: answers that are decoded at once, over all models; fewer take less memory.
-        rescore: score the answers that are there anew, without a model.
-        unsafe: where programs that models wrote (humaneval, mbpp) cannot be isolated, run them with
-            your own rights.
-        harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
-        fewshot: examples before each of its questions; as the task says by default.
-        chat: put its questions into the tokenizer's chat template.
-        include: folder with further task files of its.
-    """
-
-    run_folder: Annotated[Positional[Path], tyro.conf.arg(name="run")]
-    tasks: tuple[str, ...] = ()
-    limit: int | None = None
-    rows: int = ROW_BUDGET
-    checker: Annotated[str | None, tyro.conf.arg(help=CHECKER_HELP)] = None
-    rescore: bool = False
-    unsafe: bool = False
-    harness: tuple[str, ...] = ()
-    fewshot: int | None = None
-    chat: bool = False
-    include: Path | None = None
-
-    def run(self) -> None:
-        """Ask, then show."""
-        run = RunFolder(self.run_folder)
-        if self.harness:
-            settings = {k: vars(self)[k] for k in ("fewshot", "limit", "rows", "chat", "include")}
-            evaluate_with_harness(run, HarnessRequest(tasks=self.harness, **settings))
-            return
-        if self.rescore:
-            rescore(run, self.unsafe)
-        else:
-            evaluate(run, self.tasks, self.limit, self.rows, self.checker, self.unsafe)
-        report(run)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Report:
     """Print a run's table, and write report.html and table.md: lorafuse report runs/my.
 
@@ -265,6 +207,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Fuse, tyro.conf.subcommand("fuse")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Landscape, tyro.conf.subcommand("landscape")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Report, tyro.conf.subcommand("report")]

@@ -22,7 +22,8 @@ ALLOWED = {
     "training": BASE,
     "generation": BASE | {"memory"},
     "evaluation": BASE | {"worked"},
-    "report": BASE | {"evaluation"},
+    "landscape": BASE,
+    "report": BASE | {"evaluation", "landscape"},
     "run_folder": BASE,
     "ends": BASE | {"models"},
     "lora": BASE | {"adapter", "models", "ends"},
@@ -31,9 +32,10 @@ ALLOWED = {
     "dora": BASE | {"models", "lora"},
     "gram": BASE | {"models", "lora"},
     "bank": BASE | {"models", "lora", "ends"},
+    "mixture": BASE | {"models", "lora", "ends"},
     "names": BASE | {"models"},
     "text_generation": BASE | {"bank", "adapted", "models", "generation", "lora", "names"},
-    "adapted": BASE | {"adapter", "bank", "models", "lora", "dora", "gram", "names"},
+    "adapted": BASE | {"adapter", "bank", "models", "lora", "dora", "gram", "mixture", "names"},
 }
 """What a part may import of the others; ``workflow`` and ``cli`` wire them and may import all."""
 

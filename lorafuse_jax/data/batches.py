@@ -84,14 +84,25 @@ def full_batches(examples: Sequence[Encoded], row_length: int, rows: int) -> lis
 
     Rows are as long as the longest example, if that is more than ``row_length``.
     """
+    return [batch for _, batch in numbered_batches(examples, row_length, rows)]
+
+
+def numbered_batches(
+    examples: Sequence[Encoded], row_length: int, rows: int
+) -> list[tuple[list[int], Batch]]:
+    """As ``full_batches``, each batch with the numbers of its examples.
+
+    ``loss_example`` k is the k-th of them.
+    """
     row_length = max(row_length, *(example.length for example in examples))
     packed = assign_rows([example.length for example in examples], row_length)
     groups = [
-        [examples[number] for row in packed[start : start + rows] for number in row]
+        [number for row in packed[start : start + rows] for number in row]
         for start in range(0, len(packed), rows)
     ]
-    losses = max(1, *(sum(example.num_losses for example in group) for group in groups))
-    return [pack(group, BatchShape(rows, row_length, losses)) for group in groups]
+    losses = max(1, *(sum(examples[n].num_losses for n in group) for group in groups))
+    shape = BatchShape(rows, row_length, losses)
+    return [(group, pack([examples[n] for n in group], shape)) for group in groups]
 
 
 def stack(batches: Sequence[Batch]) -> Batch:

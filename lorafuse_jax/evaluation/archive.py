@@ -178,9 +178,10 @@ class Archive:
         for model in models:
             missing = [q.id for q in questions if (q.id, model) not in answers]
             if missing:
+                option = " --subsets" if kinds[model] == "subset" else ""
                 raise UserError(
                     f"{self.answers_path}: {model} lacks {len(missing)} of {len(questions)} "
-                    f"examples, the first is {missing[0]}; lorafuse evaluate completes them"
+                    f"examples, the first is {missing[0]}; lorafuse evaluate{option} completes them"
                 )
         table = [[answers[q.id, model] for q in questions] for model in models]
         marked = [[self._mark(marks, one) for one in line] for line in table]

@@ -19,7 +19,7 @@ class Answer:
 
     Attributes:
         id: of the question.
-        model: ``base``, ``seed-11``, or the name of a fused adapter.
+        model: ``base``, ``seed-11``, the name of a fused adapter, or ``mean(11+42)``.
         kind: which of these.
         weights: the beginning of a hash of what the model adds to the base.
         texts: generated, one a sample.

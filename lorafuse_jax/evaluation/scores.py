@@ -1,14 +1,15 @@
 """The matrix that all comparisons are made of: models x examples."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-Kind = Literal["base", "seed", "fused"]
-KINDS: tuple[Kind, ...] = ("base", "seed", "fused")
+Kind = Literal["base", "seed", "fused", "subset"]
+KINDS: tuple[Kind, ...] = ("base", "seed", "fused", "subset")
+"""``subset``: fused from some of the seeds, described by their number and not tested."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class Scores:
 
     Attributes:
         task: as in tables: ``gsm8k@metamath``, ``my-data/test``.
-        models: in the order base, seeds, fused.
+        models: in the order base, seeds, fused, subsets.
         kinds: of each.
         ids: of the examples.
         groups: of each example; "" is none.
@@ -53,3 +54,17 @@ class Scores:
     def rows_of(self, kind: Kind) -> list[int]:
         """The numbers of the models of one kind."""
         return [number for number, other in enumerate(self.kinds) if other == kind]
+
+    def without_subsets(self) -> "Scores":
+        """The same without the fused models of some of the seeds."""
+        kept = [number for number, kind in enumerate(self.kinds) if kind != "subset"]
+        likelihood = self.log_likelihood
+        return replace(
+            self,
+            models=[self.models[number] for number in kept],
+            kinds=[self.kinds[number] for number in kept],
+            values={name: values[kept] for name, values in self.values.items()},
+            log_likelihood=None if likelihood is None else likelihood[kept],
+            answers=[self.answers[number] for number in kept],
+            faults=[self.faults[number] for number in kept],
+        )

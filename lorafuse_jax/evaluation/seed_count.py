@@ -24,11 +24,15 @@ class FusedOfSize:
         subsets: that were fused, of all of the size.
         accuracy: mean over these.
         gain: over the mean of the same subset's seeds.
+        low: the lowest accuracy of a single subset.
+        high: the highest.
     """
 
     subsets: int
     accuracy: Interval
     gain: Interval
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,16 @@ def _line(
         chosen = {subset: row for subset, row in table.items() if len(subset) == size}
         if chosen:
             of_subset = {s: values[[number_of[name] for name in s]].mean(axis=0) for s in chosen}
-            row = np.mean(list(chosen.values()), axis=0)
+            rows = np.array(list(chosen.values()))
             gain = np.mean([chosen[subset] - of_subset[subset] for subset in chosen], axis=0)
-            results[operator] = FusedOfSize(len(chosen), mean_interval(row), _interval(gain))
+            each = rows.mean(axis=1)
+            results[operator] = FusedOfSize(
+                len(chosen),
+                mean_interval(rows.mean(axis=0)),
+                _interval(gain),
+                float(each.min()),
+                float(each.max()),
+            )
     return SizeLine(
         size,
         ways,

@@ -98,6 +98,7 @@ def summarize(scores: Scores, best_seed: str, *, margin: float = MARGIN) -> Summ
     Raises:
         UserError: there is no seed, or not that one, or only one example.
     """
+    scores = scores.without_subsets()
     entrants = lineup(scores, best_seed)
     rows = table_rows(entrants, best_seed, margin)
     found = complementarity(scores, entrants)

@@ -16,7 +16,9 @@ from lorafuse_jax.report.sections.metrics import metrics
 from lorafuse_jax.report.sections.overlap import overlap
 from lorafuse_jax.report.sections.rerun import Rerun, rerun
 from lorafuse_jax.report.sections.result import Result
+from lorafuse_jax.report.sections.seed_counts import seed_counts
 from lorafuse_jax.report.style import STYLE
+from lorafuse_jax.report.subsets import TITLE
 from lorafuse_jax.report.table import html_table
 from lorafuse_jax.report.verdict import headline, verdict
 
@@ -155,6 +157,7 @@ def _result(number: int, result: Result, choice: Choice) -> Part:
         (f"{prefix}-metrics", "Every metric", metrics(result.summary)),
         (f"{prefix}-groups", "By group of examples", example_groups(result.summary)),
         (f"{prefix}-overlap", "Who solves what", overlap(result, choice, prefix)),
+        (f"{prefix}-sizes", TITLE, seed_counts(result)),
     ]
     content = join(
         [

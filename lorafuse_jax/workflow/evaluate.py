@@ -24,6 +24,7 @@ from lorafuse_jax.workflow.compared import (
     lanes_for,
     load_evaluated,
 )
+from lorafuse_jax.workflow.compared_subsets import subset_members
 from lorafuse_jax.workflow.cost import spending
 from lorafuse_jax.workflow.programs import with_programs
 from lorafuse_jax.workflow.progress import console, meter
@@ -51,7 +52,9 @@ def evaluate(
     tasks: Sequence[str],
     limit: int | None = None,
     rows: int = ROW_BUDGET,
+    *,
     checker: str | None = None,
+    subsets: Sequence[str] = (),
     unsafe: bool = False,
 ) -> None:
     """Let every model of the run answer, score the answers, and keep both in ``evaluations/``.
@@ -62,6 +65,7 @@ def evaluate(
         limit: the first so many examples of each; None is all.
         rows: decoded at once, over all models; fewer take less memory.
         checker: how answers of data sets are compared; None is as they say, or as numbers.
+        subsets: operators whose fused adapters of every subset of the seeds answer as well.
         unsafe: run programs that models wrote even where they cannot be isolated.
 
     Raises:
@@ -73,6 +77,7 @@ def evaluate(
     posed = posed or [pose_data(config["data"], limit, checker)]
     posed = [replace(one, benchmark=with_programs(one.benchmark, unsafe=unsafe)) for one in posed]
     model, members = load_evaluated(run)
+    members += subset_members(run, model, subsets)
     asked = [prepare(run, one, model, config["template"]) for one in posed]
     engine = make_engine(model)
     with locked(run.path):

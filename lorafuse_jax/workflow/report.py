@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lorafuse_jax.evaluation.seed_groups import GroupedSummary, summarize_groups
+from lorafuse_jax.evaluation.subsets import accuracy_by_size, operators_of
 from lorafuse_jax.evaluation.summary import Summary, summarize
 from lorafuse_jax.report.figure import results_figure
 from lorafuse_jax.report.groups_page import GroupReport, groups_page
@@ -13,10 +14,12 @@ from lorafuse_jax.report.page import RunReport, report_page
 from lorafuse_jax.report.sections.landscape import landscape
 from lorafuse_jax.report.sections.result import Result
 from lorafuse_jax.report.sections.seed_groups import markdown as groups_markdown
+from lorafuse_jax.report.subsets import CAPTION, TITLE, subset_markdown, subset_table
 from lorafuse_jax.report.table import caption, groups_terminal_table, markdown_table, terminal_table
 from lorafuse_jax.run_folder import RunFolder, write_atomically
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.benchmarks import benchmark_of
+from lorafuse_jax.workflow.compared_subsets import fused_of_each
 from lorafuse_jax.workflow.evaluate import archives_of
 from lorafuse_jax.workflow.layer_diagnostics import layer_diagnostics
 from lorafuse_jax.workflow.members import best_seed
@@ -32,9 +35,13 @@ def report(run: RunFolder) -> list[Summary]:
     """
     results = results_of(run)
     summaries = [result.summary for result in results]
-    for summary in summaries:
+    for result in results:
+        summary = result.summary
         console.print(terminal_table(summary))
         console.print(caption(summary), style="dim", soft_wrap=False)
+        if _fused_subsets(result):
+            console.print(subset_table(result.by_size))
+            console.print(CAPTION, style="dim", soft_wrap=False)
     _write(run, results)
     return summaries
 
@@ -96,6 +103,7 @@ def results_of(run: RunFolder) -> list[Result]:
                 scores=scores,
                 questions={question.id: question for question in archive.questions()},
                 answers=archive.answers(),
+                by_size=accuracy_by_size(scores, fused_of_each(run, operators_of(scores))),
             )
         )
     return results
@@ -107,7 +115,7 @@ def _write(run: RunFolder, results: Sequence[Result]) -> None:
     for summary in summaries:
         file = run.path / f"{summary.task.replace('/', '-')}.png"
         results_figure(summary).savefig(file, dpi=110)
-    text = "\n".join(f"## {s.task}\n\n{markdown_table(s)}" for s in summaries)
+    text = "\n".join(map(_markdown, results))
     write_atomically(run.path / "table.md", text)
     page = report_page(
         RunReport(
@@ -123,6 +131,17 @@ def _write(run: RunFolder, results: Sequence[Result]) -> None:
     )
     write_atomically(run.path / "report.html", page)
     console.print(f"wrote {run.path / 'report.html'} and {run.path / 'table.md'}")
+
+
+def _markdown(result: Result) -> str:
+    text = f"## {result.summary.task}\n\n{markdown_table(result.summary)}"
+    if not _fused_subsets(result):
+        return text
+    return f"{text}\n### {TITLE}\n\n{subset_markdown(result.by_size)}"
+
+
+def _fused_subsets(result: Result) -> bool:
+    return any(line.fused for line in result.by_size)
 
 
 def _landscape(run: RunFolder) -> list[tuple[str, str, Html]]:

@@ -19,7 +19,7 @@ def examples(result: Result, choice: Choice, prefix: str) -> Html:
         prefix: of their ids on the page.
     """
     scores = result.scores
-    adapted = sum(kind != "base" for kind in scores.kinds)
+    adapted = sum(kind in ("seed", "fused") for kind in scores.kinds)
     split = choice.count("disagree")
     said = (
         f"The {adapted} adapters disagree on {split} of {len(scores.ids)} examples: one has it "
@@ -63,13 +63,15 @@ def _filter(choice: Choice, prefix: str) -> Html:
 def _example(result: Result, number: int, kinds: list[str], prefix: str) -> Html:
     scores = result.scores
     id = scores.ids[number]
-    adapted = [n for n, kind in enumerate(scores.kinds) if kind != "base"]
+    adapted = scores.rows_of("seed") + scores.rows_of("fused")
     right = int((scores.primary[adapted, number] == 1).sum())
     words = f"reference {_short(scores.references[number], 60)}, {right} of {len(adapted)} right"
     told = "; ".join([words, *(KINDS[kind] for kind in kinds if kind != "disagree")])
     summary = tag("summary", tag("strong", id), " ", tag("span", told, class_="soft"))
     asked = _prompt(result.questions.get(id))
-    said = (_said(result, model, number) for model in range(len(scores.models)))
+    # Fused models of some of the seeds are left out: there may be hundreds.
+    shown = scores.rows_of("base") + adapted
+    said = (_said(result, model, number) for model in shown)
     return tag(
         "details",
         summary,

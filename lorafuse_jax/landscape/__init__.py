@@ -1,0 +1,1 @@
+"""The loss among the seeds of a run: where it is looked at, and what is made of it; pure NumPy."""

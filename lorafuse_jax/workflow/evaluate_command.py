@@ -1,0 +1,81 @@
+"""``lorafuse evaluate`` as the command line has it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lorafuse_jax.evaluation.checkers import CHECKERS
+from lorafuse_jax.run_folder import RunFolder
+from lorafuse_jax.text_generation import ROW_BUDGET
+from lorafuse_jax.workflow.evaluate import evaluate, rescore
+from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
+from lorafuse_jax.workflow.report import report
+
+CHECKER_HELP = (
+    f"How answers of data are compared: {', '.join(CHECKERS)}; by default as the data says."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Let base, seeds and fused adapters of a run answer the same questions.
+
+    lorafuse evaluate runs/my --tasks gsm-symbolic/test asdiv --limit 100
+
+    lorafuse evaluate runs/my --harness arc_easy gsm8k --fewshot 5
+
+    What was answered already is not asked again.
+
+    Attributes:
+        run_folder: what lorafuse train wrote.
+        tasks: a benchmark, NAME, NAME@CONVENTION or NAME/SPLIT@CONVENTION, with :PATH for a local
+            copy; or data, NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists;
+            the run's own test split by default.
+        limit: ask only the first so many of each.
+        rows: answers that are decoded at once, over all models; fewer take less memory.
+        subsets: operators whose fused adapters of every subset of the seeds answer as well, for
+            accuracy by number of seeds.
+        rescore: score the answers that are there anew, without a model.
+        unsafe: where programs that models wrote (humaneval, mbpp) cannot be isolated, run them with
+            your own rights.
+        harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
+        fewshot: examples before each of its questions; as the task says by default.
+        chat: put its questions into the tokenizer's chat template.
+        include: folder with further task files of its.
+    """
+
+    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run")]
+    tasks: tuple[str, ...] = ()
+    limit: int | None = None
+    rows: int = ROW_BUDGET
+    checker: Annotated[str | None, tyro.conf.arg(help=CHECKER_HELP)] = None
+    subsets: tuple[str, ...] = ()
+    rescore: bool = False
+    unsafe: bool = False
+    harness: tuple[str, ...] = ()
+    fewshot: int | None = None
+    chat: bool = False
+    include: Path | None = None
+
+    def run(self) -> None:
+        """Ask, then show."""
+        run = RunFolder(self.run_folder)
+        if self.harness:
+            settings = {k: vars(self)[k] for k in ("fewshot", "limit", "rows", "chat", "include")}
+            evaluate_with_harness(run, HarnessRequest(tasks=self.harness, **settings))
+            return
+        if self.rescore:
+            rescore(run, self.unsafe)
+        else:
+            evaluate(
+                run,
+                self.tasks,
+                self.limit,
+                self.rows,
+                checker=self.checker,
+                subsets=self.subsets,
+                unsafe=self.unsafe,
+            )
+        report(run)
