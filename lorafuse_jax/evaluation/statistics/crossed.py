@@ -8,8 +8,8 @@ with V_E the variance of the means over seeds, of E examples, V_K that of the me
 of K seeds, each with Student's own quantile (Banerjee 1961, for two means, where it is proven to
 cover at least as often as it says). What is due to single answers is in both variances, so that
 where seeds differ in nothing else the interval is wider than need be. Simulated
-(``experiments/error_rates.py``): over 2 to 8 seeds, or 2 to 10 groups of three, it covers 95 to 99 %
-and more, whether seeds differ by 0 or by 9 points of accuracy. The percentile bootstrap covers
+(``experiments/error_rates.py``): over 2 to 8 seeds, or 2 to 10 groups of three, it covers 95 to
+99 % and more, whether seeds differ by 0 or by 9 points of accuracy. The percentile bootstrap covers
 about three in four with two seeds that differ by 9, 83 % with three, and 88 % with two or three
 groups.
 
@@ -85,8 +85,8 @@ class Estimate:
         """The least true mean that such an interval leaves zero out of with probability 0.8.
 
         An approximation, as the variances are those seen: simulated over 3, 5 and 10 groups, such a
-        mean is found in about 70, 84 and 85 % of the cases. None where nothing varied, which does not
-        show how much it would.
+        mean is found in about 70, 84 and 85 % of the cases. None where nothing varied, which does
+        not show how much it would.
         """
         return float(self.variances.half_width((1 - LEVEL) / 2, 1 - POWER)) or None
 
