@@ -1,7 +1,8 @@
 """Train N LoRA adapters at once, fuse them, and see with paired statistics whether it helped."""
 
 from lorafuse_jax.adapted import forward
-from lorafuse_jax.adapter import compress, cosine, merge_into, norm, stack, take, to_delta
+from lorafuse_jax.adapter import compress, cosine, norm, stack, take, to_delta
+from lorafuse_jax.adapter_merge import merge_into
 from lorafuse_jax.assets import fetch
 from lorafuse_jax.formats import load_adapter, save_adapter
 from lorafuse_jax.fusion import OPERATORS, compose, get_operator

@@ -7,17 +7,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from lorafuse_jax.bank import Bank, bank_hook
+from lorafuse_jax.bank import Bank, bank_head_hook, bank_hook
 from lorafuse_jax.dora import dora_hook
 from lorafuse_jax.gram import gram_hook
-from lorafuse_jax.lora import LoraRule, adapter_hook, check_fits, scaled_by, scales_of
+from lorafuse_jax.lora import (
+    LoraRule,
+    adapter_head_hook,
+    adapter_hook,
+    check_fits,
+    scaled_by,
+    scales_of,
+)
 from lorafuse_jax.models.cache import KeyValues, Past
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.decoder import Remat, extend, hidden_states
-from lorafuse_jax.models.head import output_logits, token_log_probs
+from lorafuse_jax.models.head import output_logits, score_tokens, token_log_probs
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.names import for_files, for_model
-from lorafuse_jax.types import Adapter, DoraPair, Params
+from lorafuse_jax.types import ENDS, Adapter, DoraPair, Params, UserError
 
 
 def forward(
@@ -37,14 +44,13 @@ def forward(
     Raises:
         UserError: the adapter has a module that the model lacks, or of another shape.
     """
-    hook = None
+    hook = head = None
     if adapter:
         adapter = for_model(adapter, model)
         check_fits(adapter, params)
-        hook = adapter_hook(adapter)
-    return output_logits(
-        model.config, params, hidden_states(model.config, params, tokens, hook=hook)
-    )
+        hook, head = adapter_hook(adapter), adapter_head_hook(adapter)
+    hidden = hidden_states(model.config, params, tokens, hook=hook)
+    return output_logits(model.config, params, hidden, head)
 
 
 def batch_log_probs(
@@ -74,11 +80,14 @@ def batch_log_probs(
         scales = scales_of(adapter, rules)
     if scales is not None:
         adapter = scaled_by(adapter, scales)
-    hook_of = dora_hook if isinstance(next(iter(adapter.values())), DoraPair) else adapter_hook
-    hook = hook_of(adapter, rules=rules, dropout_key=dropout_key)
-    return token_log_probs(
-        config, params, _scored(config, params, batch, hook, remat), batch.loss_target
-    )
+    head = None
+    if isinstance(next(iter(adapter.values())), DoraPair):
+        hook = dora_hook(adapter, rules=rules, dropout_key=dropout_key)
+    else:
+        hook = adapter_hook(adapter, rules=rules, dropout_key=dropout_key)
+        head = adapter_head_hook(adapter, rules=rules, dropout_key=dropout_key)
+    hidden = _scored(config, params, batch, hook, remat)
+    return token_log_probs(config, params, hidden, batch.loss_target, hook=head)
 
 
 def parameter_log_probs(
@@ -146,6 +155,44 @@ def extend_rows(
     )
 
 
+def row_logits(
+    config: DecoderConfig, params: Params, bank: Bank, hidden: Float[Array, "N D"]
+) -> Float[Array, "N V"]:
+    """Logits of rows of many members, as many of each, member by member.
+
+    Args:
+        config: what ``params`` was made for.
+        params: base weights.
+        bank: the members' adapters.
+        hidden: one token a row.
+    """
+    rows = hidden.shape[0]
+    return output_logits(config, params, hidden, bank_head_hook(bank, jnp.arange(rows), rows))
+
+
+def row_scores(
+    config: DecoderConfig,
+    params: Params,
+    bank: Bank,
+    hidden: Float[Array, "S T D"],
+    places: Int[Array, " M"],
+    targets: Int[Array, " M"],
+) -> tuple[Float[Array, " M"], Bool[Array, " M"]]:
+    """``score_tokens`` of some tokens of one row a member.
+
+    Args:
+        config: what ``params`` was made for.
+        params: base weights.
+        bank: the members' adapters.
+        hidden: hidden states of the rows.
+        places: of the tokens in the flattened rows.
+        targets: what each should predict.
+    """
+    flat = hidden.reshape(-1, hidden.shape[-1])[places]
+    head = bank_head_hook(bank, places // hidden.shape[1], hidden.shape[0])
+    return score_tokens(config, params, flat, targets, head)
+
+
 def input_grams(
     model: Model,
     adapter: Adapter,
@@ -162,8 +209,16 @@ def input_grams(
         adapter: the member, leaves [L, ...]; its modules are what is looked at.
         tokens: ids; every row one sequence.
         counted: False for tokens that are padding; all count by default.
+
+    Raises:
+        UserError: the adapter does not fit, or is not of the layers alone.
     """
     adapter = for_model(adapter, model)
+    if ends := [module for module in ENDS if module in adapter]:
+        raise UserError(
+            f"{ends[0]} is adapted, and inputs are looked at in the layers alone: there is no "
+            "regmean of an embedding or output head; leave them out of the members"
+        )
     check_fits(adapter, model.params)
     rows = jnp.ones(tokens.shape, bool) if counted is None else counted
     layers = model.config.num_layers

@@ -1,18 +1,17 @@
-"""The algebra of adapter trees: stack, take, scale, sum, measure, compress, merge.
+"""The algebra of adapter trees: stack, take, scale, sum, measure, compress.
 
 Sums, norms and truncations of low-rank adapters are exact and done on the factors; a dense delta is
 made only where it is asked for.
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lorafuse_jax.adapter_spectral import truncate
-from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
+from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, UserError
 
 
 def stack(adapters: Sequence[Adapter]) -> Adapter:
@@ -199,41 +198,6 @@ def compress(adapter: Adapter, rank: int) -> Adapter:
     return {module: jax.lax.map(one_layer, update) for module, update in adapter.items()}
 
 
-def merge_into(params: Params, adapter: Adapter) -> Params:
-    """The base weights with the adapter added; arrays that do not change are shared.
-
-    Module ``layers/self_attn/q_proj`` is added to
-    ``params["layers"]["self_attn"]["q_proj"]["kernel"]`` [L, I, O], which keeps its dtype.
-
-    Raises:
-        UserError: a module that the model lacks, or of another shape.
-    """
-    merged = dict(params)
-    for module, update in adapter.items():
-        node = merged
-        for name in module.split("/"):
-            if not isinstance(node.get(name), dict):
-                raise UserError(f"the model has no module {module!r}{_near(params, module)}")
-            node[name] = dict(node[name])
-            node = node[name]
-        if "kernel" not in node:
-            raise UserError(f"the model has no module {module!r}{_near(params, module)}")
-        kernel = node["kernel"]
-        if isinstance(kernel, tuple):
-            raise UserError(
-                f"{module}: the base is quantised ({type(kernel).__name__}), and what is added to "
-                "it would be rounded away; load it without quantization"
-            )
-        fans = _fans(update)
-        if kernel.shape != fans:
-            raise UserError(
-                f"{module}: the adapter is [L, I, O] = {list(fans)}, the model has "
-                f"{list(kernel.shape)}; it was made for another model"
-            )
-        node["kernel"] = (kernel + _dense(_in_full_precision(update))).astype(kernel.dtype)
-    return merged
-
-
 def _dense(update: LoraPair | DenseDelta) -> Float[Array, "*SL I O"]:
     return pair_delta(update) if isinstance(update, LoraPair) else update.delta
 
@@ -263,13 +227,3 @@ def _check_like(
             f"{module}: member {number} is [L, I, O] = {list(_fans(update))}, member 0 "
             f"{list(_fans(first))}; they were made for different models"
         )
-
-
-def _near(params: Params, module: str) -> str:
-    modules = []
-    for path, _ in jax.tree_util.tree_leaves_with_path(params):
-        *parents, last = (str(entry.key) for entry in path)
-        if last == "kernel":
-            modules.append("/".join(parents))
-    near = get_close_matches(module, modules, n=3, cutoff=0.3)
-    return f"; near: {', '.join(near)}" if near else ""

@@ -5,16 +5,20 @@ the updates are applied member by member.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
 
+from lorafuse_jax.ends import layers_alone, look_up
 from lorafuse_jax.lora import LAYERS
 from lorafuse_jax.models.decoder import LayerHook
-from lorafuse_jax.types import Adapter, DenseDelta, LoraPair
+from lorafuse_jax.models.head import HeadHook
+from lorafuse_jax.types import EMBEDDING, HEAD, Adapter, DenseDelta, LoraPair
 
 JOINT_ROWS = 8
 """Up to so many rows a member, all low-rank updates are one product, most of which is masked out:
@@ -64,7 +68,10 @@ def _run(updates: list[LoraPair | DenseDelta]) -> LowRankRun | DenseRun:
 
 
 def bank_hook(bank: Bank) -> LayerHook:
-    """What makes the decoder's projections add each row's update, layer by layer."""
+    """What makes the decoder's embedding and projections add each row's update."""
+    embedding = None
+    if EMBEDDING in bank:
+        embedding = partial(_look_up, jax.tree.map(lambda leaf: leaf[0], bank[EMBEDDING]))
 
     def interceptor(updates: Bank) -> Callable:
         def intercept(next_fun, args, kwargs, context):
@@ -76,17 +83,74 @@ def bank_hook(bank: Bank) -> LayerHook:
 
         return intercept
 
-    return LayerHook(bank, interceptor)
+    return LayerHook(layers_alone(bank), interceptor, embedding)
+
+
+def bank_head_hook(bank: Bank, row: Int[Array, " M"], rows: int) -> HeadHook | None:
+    """What makes the head add each token's update; None if no member has one.
+
+    A token has the features of every member, those of all others but its own zero. So all members'
+    kernels together are read once, whatever the tokens' order.
+
+    Args:
+        bank: the members' adapters.
+        row: in which row each token is.
+        rows: S * B of them.
+    """
+    if HEAD not in bank:
+        return None
+    runs = jax.tree.map(lambda leaf: leaf[0], bank[HEAD])
+    sizes = [run[0].shape[0] for run in runs]
+    member = row // (rows // sum(sizes))
+    firsts = np.cumsum([0, *sizes[:-1]])
+
+    def features(hidden: Float[Array, "M D"]) -> tuple[Array, ...]:
+        found = []
+        for run, size, first in zip(runs, sizes, firsts, strict=True):
+            own = (member[:, None] == first + jnp.arange(size)).astype(hidden.dtype)[..., None]
+            if isinstance(run, LowRankRun):
+                inner = jnp.einsum("md,srd->msr", hidden, run.down.astype(hidden.dtype))
+            else:
+                inner = hidden[:, None]
+            found.append((inner * own).reshape(hidden.shape[0], -1))
+        return tuple(found)
+
+    return HeadHook(features, tuple(run[-1].reshape(-1, run[-1].shape[-1]) for run in runs))
 
 
 def _apply(runs: Sequence[LowRankRun | DenseRun], x: Float[Array, "SB T I"]) -> Array:
-    sizes = [run[0].shape[0] for run in runs]
-    by_member = x.reshape(sum(sizes), -1, x.shape[-1])
-    changes, first = [], 0
-    for run, size in zip(runs, sizes, strict=True):
-        changes.append(_apply_run(run, by_member[first : first + size]))
+    return _by_runs(_apply_run, runs, x.reshape(_count(runs), -1, x.shape[-1]))
+
+
+def _look_up(
+    runs: Sequence[LowRankRun | DenseRun], tokens: Int[Array, "SB T"]
+) -> Float[Array, "SB T D"]:
+    """Runs without the axis L; every row's tokens in its own member's table."""
+    found = _by_runs(_look_up_run, runs, tokens.reshape(_count(runs), -1))
+    return found.reshape(*tokens.shape, -1)
+
+
+def _look_up_run(run: LowRankRun | DenseRun, tokens: Int[Array, "S M"]) -> Float[Array, "S M D"]:
+    if isinstance(run, DenseRun):
+        return jax.vmap(look_up)(DenseDelta(run.delta), tokens)
+    return jax.vmap(look_up)(LoraPair(run.down.mT, run.up), tokens)
+
+
+def _count(runs: Sequence[LowRankRun | DenseRun]) -> int:
+    """Of members; the runs are without the axis L."""
+    return sum(run[0].shape[0] for run in runs)
+
+
+def _by_runs(
+    function: Callable, runs: Sequence[LowRankRun | DenseRun], by_member: Shaped[Array, "S ..."]
+) -> Array:
+    """``function`` of every run and its members' part."""
+    results, first = [], 0
+    for run in runs:
+        size = run[0].shape[0]
+        results.append(function(run, by_member[first : first + size]))
         first += size
-    return jnp.concatenate(changes) if len(changes) > 1 else changes[0]
+    return jnp.concatenate(results) if len(results) > 1 else results[0]
 
 
 def _apply_run(run: LowRankRun | DenseRun, x: Float[Array, "S M I"]) -> Float[Array, "S M O"]:

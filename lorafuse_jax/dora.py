@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key
 from lorafuse_jax.lora import LAYERS, LoraRule, apply_update, drop, match_rules
 from lorafuse_jax.models.decoder import LayerHook
 from lorafuse_jax.models.quantized import Int8Kernel, Kernel, Nf4Kernel, dequantize
-from lorafuse_jax.types import Adapter, DenseDelta, DoraPair, LoraPair, Params
+from lorafuse_jax.types import ENDS, Adapter, DenseDelta, DoraPair, LoraPair, Params, UserError
 
 
 def with_magnitudes(stacked: Adapter, params: Params) -> dict[str, DoraPair]:
@@ -41,7 +41,15 @@ def dora_deltas(adapter: dict[str, DoraPair], params: Params) -> Adapter:
     Args:
         adapter: with its scale, leaves [L, ...].
         params: the base weights that it was trained on.
+
+    Raises:
+        UserError: it adapts the embedding or the output head.
     """
+    if ends := [module for module in ENDS if module in adapter]:
+        raise UserError(
+            f"{ends[0]}: DoRA is computed for projections of the layers alone; merge that adapter "
+            "with PEFT"
+        )
 
     def one_layer(layer: tuple[DoraPair, Kernel]) -> Array:
         update, kernel = layer

@@ -17,10 +17,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from lorafuse_jax.ends import embedding_hook, end_modules, head_hook, init_table, layers_alone
 from lorafuse_jax.models.block import keep
 from lorafuse_jax.models.decoder import LayerHook
+from lorafuse_jax.models.head import HeadHook
 from lorafuse_jax.models.quantized import is_kernel
-from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
+from lorafuse_jax.types import (
+    EMBEDDING,
+    ENDS,
+    HEAD,
+    Adapter,
+    DenseDelta,
+    LoraPair,
+    Params,
+    UserError,
+)
 
 ALL_LINEAR = r"layers/(self_attn|mlp)/\w+_proj"
 LAYERS = "layers/"
@@ -32,6 +43,7 @@ class LoraRule:
 
     Attributes:
         targets: full-match regular expression on the module path, ``"layers/self_attn/q_proj"``.
+            The model's ends, ``"embed_tokens"`` and ``"lm_head"``, match by their names alone.
         rank: R, at least 1.
         alpha: numerator of the scale.
         dropout: probability in [0, 1) with which an input feature of the update is dropped.
@@ -59,6 +71,12 @@ class LoraRule:
         """What ``lora_a @ lora_b`` is multiplied by."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
+    def matches(self, module: str) -> bool:
+        """Whether it is for this module."""
+        if module in ENDS:
+            return self.targets == module
+        return re.fullmatch(self.targets, module) is not None
+
 
 def adaptable_modules(params: Params) -> dict[str, tuple[int, int, int]]:
     """Module path -> (L, I, O) of every projection of the scanned layers."""
@@ -78,12 +96,12 @@ def match_rules(modules: Iterable[str], rules: Sequence[LoraRule]) -> dict[str, 
     """
     modules = list(modules)
     for rule in rules:
-        if not any(re.fullmatch(rule.targets, module) for module in modules):
+        if not any(map(rule.matches, modules)):
             listed = "\n  ".join(modules)
             raise UserError(f"targets {rule.targets!r} match no module; there are\n  {listed}")
     matched = {}
     for module in modules:
-        rule = next((rule for rule in rules if re.fullmatch(rule.targets, module)), None)
+        rule = next((rule for rule in rules if rule.matches(module)), None)
         if rule is not None:
             matched[module] = rule
     return matched
@@ -92,13 +110,17 @@ def match_rules(modules: Iterable[str], rules: Sequence[LoraRule]) -> dict[str, 
 def init_adapter(key: Key[Array, ""], params: Params, rules: Sequence[LoraRule]) -> Adapter:
     """A fresh adapter: A uniform in +-1/sqrt(I) as in PEFT, B zero, so that it changes nothing yet.
 
-    Each module draws from its own key, folded from its name, so adding a target moves no other.
+    The embedding's, as there, has A zero and B normal. Each module draws from its own key, folded
+    from its name, so adding a target moves no other.
     """
-    shapes = adaptable_modules(params)
+    shapes = adaptable_modules(params) | end_modules(params)
     adapter: Adapter = {}
     for module, rule in match_rules(shapes, rules).items():
         layers, fan_in, fan_out = shapes[module]
         module_key = jax.random.fold_in(key, zlib.crc32(module.encode()))
+        if module == EMBEDDING:
+            adapter[module] = init_table(module_key, fan_in, fan_out, rule.rank)
+            continue
         bound = 1 / math.sqrt(fan_in)
         adapter[module] = LoraPair(
             jax.random.uniform(
@@ -131,7 +153,7 @@ def scaled_by(adapter: Mapping[str, Any], scales: Mapping[str, float | Array]) -
 
 def check_fits(adapter: Adapter, params: Params) -> None:
     """Raise UserError if the adapter has a module that the model lacks, or of another shape."""
-    shapes = adaptable_modules(params)
+    shapes = adaptable_modules(params) | end_modules(params)
     for module, update in adapter.items():
         if module not in shapes:
             near = get_close_matches(module, shapes, n=3, cutoff=0.3) or sorted(shapes)
@@ -151,17 +173,20 @@ def check_fits(adapter: Adapter, params: Params) -> None:
 def adapter_hook(
     adapter: Adapter, *, rules: Sequence[LoraRule] = (), dropout_key: Key[Array, ""] | None = None
 ) -> LayerHook:
-    """What makes the decoder's projections add their update, layer by layer.
+    """What makes the decoder's embedding and projections add their update, layer by layer.
+
+    The head's update comes after the layers, by ``adapter_head_hook``.
 
     Args:
         adapter: leaves [L, ...], with the scale in them.
         rules: where the dropout rates stand; of use only with ``dropout_key``.
         dropout_key: drop input features of the updates; None (evaluation) drops none.
     """
+    layers = layers_alone(adapter)
     rates, keys = {}, None
     if dropout_key is not None and any(rule.dropout for rule in rules):
         rates = {module: rule.dropout for module, rule in match_rules(adapter, rules).items()}
-        keys = jax.random.split(dropout_key, jax.tree.leaves(adapter)[0].shape[0])
+        keys = _layer_keys(dropout_key, layers)
 
     def interceptor(per_layer: tuple[Adapter, Array | None]) -> Callable:
         updates, key = per_layer
@@ -177,7 +202,25 @@ def adapter_hook(
 
         return intercept
 
-    return LayerHook((adapter, keys), interceptor)
+    return LayerHook((layers, keys), interceptor, embedding_hook(adapter.get(EMBEDDING)))
+
+
+def adapter_head_hook(
+    adapter: Adapter, *, rules: Sequence[LoraRule] = (), dropout_key: Key[Array, ""] | None = None
+) -> HeadHook | None:
+    """What makes the head's projection add its update; see ``adapter_hook``. None without one."""
+    if HEAD not in adapter:
+        return None
+    if dropout_key is None or not any(rule.dropout for rule in rules):
+        return head_hook(adapter[HEAD])
+    rate = match_rules(adapter, rules)[HEAD].dropout
+    key = jax.random.fold_in(dropout_key, zlib.crc32(HEAD.encode()))
+    return head_hook(adapter[HEAD], lambda x: drop(x, rate, key))
+
+
+def _layer_keys(key: Key[Array, ""], layers: Mapping[str, Any]) -> Key[Array, " L"] | None:
+    """One a layer, if there is a module in the layers."""
+    return jax.random.split(key, jax.tree.leaves(layers)[0].shape[0]) if layers else None
 
 
 def apply_update(update: LoraPair | DenseDelta, x: Array) -> Array:

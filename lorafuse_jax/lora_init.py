@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lorafuse_jax.adapter import merge_into
+from lorafuse_jax.adapter_merge import merge_into
 from lorafuse_jax.lora import LoraRule, adaptable_modules, match_rules, scaled
 from lorafuse_jax.models.quantized import is_kernel
 from lorafuse_jax.types import Adapter, LoraPair, Params, UserError

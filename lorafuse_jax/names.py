@@ -1,8 +1,9 @@
 """Between Hugging Face's module paths, which adapters in files have, and the decoder's.
 
 They are the same for most families. GPT-2's ``transformer/h/*/attn/c_attn`` is the decoder's
-``layers/self_attn/qkv_proj``. Files, operators and reports speak of Hugging Face's names; an
-adapter is renamed where it meets the model, and again where it leaves it.
+``layers/self_attn/qkv_proj``, its ``transformer/wte`` is ``embed_tokens``. Files, operators and
+reports speak of Hugging Face's names; an adapter is renamed where it meets the model, and again
+where it leaves it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,8 +11,10 @@ from typing import TypeVar
 
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.models.weights import WeightRule
+from lorafuse_jax.types import EMBEDDING
 
 KERNEL, WEIGHT = "/kernel", ".weight"
+TABLE = f"{EMBEDDING}/embedding"
 
 Value = TypeVar("Value")
 
@@ -30,18 +33,19 @@ def for_files(adapter: Mapping[str, Value], model: Model) -> dict[str, Value]:
 
 def fan_in_fan_out(model: Model) -> bool:
     """PEFT's word for a family that stores linear layers as [I, O], as GPT-2 alone does."""
-    return not all(rule.transpose for rule in _kernels(model))
+    return not all(rule.transpose for rule in _kernels(model) if "{layer}" in rule.hf)
 
 
 def _decoder_names(model: Model) -> dict[str, str]:
     names = {}
     for rule in _kernels(model):
         path = rule.hf.removesuffix(WEIGHT).replace(".", "/").replace("{layer}", "*")
-        path = path.replace("model/layers/*/", "layers/", 1)
-        names[path] = rule.ours.removesuffix(KERNEL)
+        for long, short in (("model/layers/*/", "layers/"), (f"model/{EMBEDDING}", EMBEDDING)):
+            path = path.replace(long, short, 1)
+        names[path] = rule.ours.rpartition("/")[0]
     return names
 
 
 def _kernels(model: Model) -> Iterator[WeightRule]:
     rules = model.family.WEIGHTS
-    return (rule for rule in rules if rule.ours.endswith(KERNEL) and "{layer}" in rule.hf)
+    return (rule for rule in rules if rule.ours.endswith(KERNEL) or rule.ours == TABLE)

@@ -6,13 +6,12 @@ from functools import partial
 
 import numpy as np
 
-from lorafuse_jax.adapted import extend_rows
+from lorafuse_jax.adapted import extend_rows, row_logits, row_scores
 from lorafuse_jax.bank import make_bank
 from lorafuse_jax.generation.request import Engine, Request, samples
 from lorafuse_jax.generation.serve import serve
 from lorafuse_jax.generation.stops import cut, ends_at_stop_strings
 from lorafuse_jax.lora import check_fits
-from lorafuse_jax.models.head import output_logits, score_tokens
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.names import for_model
 from lorafuse_jax.types import Adapter, UserError
@@ -34,8 +33,8 @@ def make_engine(model: Model, stop_tokens: Sequence[str] = ()) -> Engine:
     config = model.config
     return Engine(
         extend=partial(extend_rows, config),
-        logits=partial(output_logits, config),
-        score=partial(score_tokens, config),
+        logits=partial(row_logits, config),
+        score=partial(row_scores, config),
         stop_tokens=(*model.stop_tokens, *(_token_id(model, name) for name in stop_tokens)),
         context_length=config.context_length,
     )

@@ -5,8 +5,10 @@ S seed (member) · L layers · B batch · T time · D model · N query heads · 
 dim · F ffn · V vocab · I fan-in · O fan-out · R rank · E examples.
 
 A module path names a projection as Hugging Face does, without the layer index, for example
-``"layers/self_attn/q_proj"``: the layers are stacked on axis L. A leaf that has a seed axis has it
-first. A tree with a seed axis is called ``stacked``, one without ``adapter``.
+``"layers/self_attn/q_proj"``: the layers are stacked on axis L. The two ends of the model are in no
+layer and have L = 1: the embedding, a table with I = V and O = D, and the output head, I = D and
+O = V. A leaf that has a seed axis has it first. A tree with a seed axis is called ``stacked``, one
+without ``adapter``.
 """
 
 from typing import Any, NamedTuple, TypeAlias
@@ -40,6 +42,11 @@ class DoraPair(NamedTuple):
 
 Adapter: TypeAlias = dict[str, LoraPair | DenseDelta]
 """Module path -> update. Leaves ``[L, ...]``, or ``[S, L, ...]`` in a stacked tree."""
+
+
+EMBEDDING, HEAD = "embed_tokens", "lm_head"
+ENDS = (EMBEDDING, HEAD)
+"""Module paths of the two ends."""
 
 
 class UserError(Exception):

@@ -12,7 +12,6 @@ from lorafuse_jax.adapter import (
     compress,
     cosine,
     inner,
-    merge_into,
     norm,
     num_members,
     pad_rank,
@@ -22,6 +21,7 @@ from lorafuse_jax.adapter import (
     take,
     to_delta,
 )
+from lorafuse_jax.adapter_merge import merge_into
 from lorafuse_jax.adapter_spectral import tall_qr
 from lorafuse_jax.types import DenseDelta, LoraPair, UserError
 

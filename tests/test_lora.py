@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lorafuse_jax import bank as bank_module
-from lorafuse_jax.adapter import merge_into, to_delta
+from lorafuse_jax.adapter import to_delta
+from lorafuse_jax.adapter_merge import merge_into
 from lorafuse_jax.bank import bank_hook, make_bank
 from lorafuse_jax.lora import (
     LoraRule,

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from lorafuse_jax.adapted import extend_rows
+from lorafuse_jax.adapted import extend_rows, row_logits, row_scores
 from lorafuse_jax.assets import fetch
 from lorafuse_jax.bank import make_bank
 from lorafuse_jax.generation import lanes as programs
@@ -18,7 +18,6 @@ from lorafuse_jax.generation.sampling import Choice
 from lorafuse_jax.lora import LoraRule, init_adapter
 from lorafuse_jax.models.decoder import init_params
 from lorafuse_jax.models.families.llama import config_from_hf
-from lorafuse_jax.models.head import output_logits, score_tokens
 
 DEPTHS = (4, 32)
 ADAPTERS, RANK = 8, 8
@@ -60,8 +59,8 @@ def compile_seconds(depth: int) -> float:
     config = replace(config, num_layers=depth)
     engine = Engine(
         partial(extend_rows, config),
-        partial(output_logits, config),
-        partial(score_tokens, config),
+        partial(row_logits, config),
+        partial(row_scores, config),
         (0,),
         config.context_length,
     )

@@ -9,8 +9,9 @@ import numpy as np
 
 from lorafuse_jax.formats.folder import read_json
 from lorafuse_jax.formats.layers import check_finite, parse_hf_name
-from lorafuse_jax.formats.peft import MAGNITUDE, PREFIX, pairs_in, save_peft, weights_path
+from lorafuse_jax.formats.peft import pairs_in, save_peft, weights_path
 from lorafuse_jax.formats.peft_config import CONFIG_FILE, read_peft_config
+from lorafuse_jax.formats.peft_names import MAGNITUDE, PREFIX
 from lorafuse_jax.formats.tensors import read_tensors
 from lorafuse_jax.types import DoraPair, LoraPair, UserError
 

@@ -1,7 +1,8 @@
 """Hugging Face checkpoints with deltas added to their weights, tensor by tensor.
 
 A checkpoint is ``model.safetensors``, or shards with ``model.safetensors.index.json``. torch's
-linear layers keep their weight [O, I], the transpose of our kernels; GPT-2's Conv1D keeps [I, O].
+linear layers keep their weight [O, I], the transpose of our kernels; GPT-2's Conv1D and embeddings
+keep [I, O].
 
 A merged checkpoint differs from its base in the values of some tensors alone. So files are copied,
 and the values changed where they lie: every other byte stays as it was.
@@ -22,8 +23,9 @@ import numpy as np
 
 from lorafuse_jax.formats.deltas import Delta
 from lorafuse_jax.formats.folder import read_json
+from lorafuse_jax.formats.targets import EMBEDDING_NAMES, is_embedding
 from lorafuse_jax.formats.tensors import files_of
-from lorafuse_jax.types import UserError
+from lorafuse_jax.types import HEAD, UserError
 
 MODEL_FILE = "model.safetensors"
 CONV1D_FAMILIES = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
@@ -34,8 +36,7 @@ DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dt
 """Stored types that hold a weight itself; integers and 8-bit floats need their scales."""
 ENTRIES_AT_ONCE = 1 << 22
 
-_EMBEDDINGS = ("embed_tokens", "wte")
-_TIED = ("lm_head", *_EMBEDDINGS)
+_TIED = (HEAD, *EMBEDDING_NAMES)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def read_checkpoint(base: Path) -> dict[str, Stored]:
         )
         raise UserError(f"{base} has no {MODEL_FILE}{reason}")
     files = files_of(base / MODEL_FILE)
-    headers = {file: _header(file) for file in set(files.values())}
+    headers = {file: header(file) for file in set(files.values())}
     return {name: headers[file][name] for name, file in files.items()}
 
 
@@ -100,8 +101,7 @@ def targets_of(
         fan_in_fan_out: as the adapter's configuration has it.
 
     Raises:
-        UserError: a module that is not there, twice, of another shape, quantised, or tied to
-            another.
+        UserError: a module that is not there, twice, of another shape, or quantised.
     """
     config = read_json(base / "config.json")
     conv1d = _has_conv1d(config)
@@ -113,22 +113,22 @@ def targets_of(
     targets: dict[str, Target] = {}
     for delta in deltas:
         last = delta.name.rpartition(".")[2]
-        if last in _TIED and _is_tied(config, tensors):
-            raise UserError(
-                f"{delta.name} shares its weights with another layer of this model "
-                "(tie_word_embeddings): a merged checkpoint cannot hold a change of one of them; "
-                "leave it out of the adapter"
-            )
         tensor = _find(f"{delta.name}.weight", tensors, base)
         if tensor in targets:
             raise UserError(
                 f"{delta.name} and {targets[tensor].delta.name} would both be added to {tensor} "
                 f"of {base}; is this the adapter's base model?"
             )
-        transposed = not (conv1d and last in CONV1D_NAMES)
+        transposed = not (is_embedding(delta.name) or (conv1d and last in CONV1D_NAMES))
         _check_fits(tensor, tensors[tensor], delta, transposed)
         targets[tensor] = Target(delta, transposed)
     return targets
+
+
+def changes_tied(base: Path, tensors: Mapping[str, Stored], deltas: Sequence[Delta]) -> bool:
+    """Whether embedding and output head are one, and the deltas change one of them."""
+    config = read_json(base / "config.json")
+    return any(one.name.rpartition(".")[2] in _TIED for one in deltas) and _is_tied(config, tensors)
 
 
 def write_merged(
@@ -140,7 +140,7 @@ def write_merged(
 
     Args:
         out: an existing folder.
-        tensors: of ``read_checkpoint``.
+        tensors: of ``read_checkpoint``; those of files in ``out`` are changed where they are.
         targets: of ``targets_of``.
 
     Yields:
@@ -150,7 +150,8 @@ def write_merged(
         UserError: a delta is not finite, or a sum is beyond the base's dtype.
     """
     for source in sorted({stored.file for stored in tensors.values()}):
-        shutil.copyfile(source, out / source.name)
+        if source.parent != out:
+            shutil.copyfile(source, out / source.name)
         with (out / source.name).open("r+b") as file:
             for name, stored in tensors.items():
                 if stored.file == source and name in targets:
@@ -165,7 +166,7 @@ def _add_in_place(file: BinaryIO, stored: Stored, target: Target, name: str) -> 
     squared = 0.0
     for first in range(0, stored.shape[0], height):
         block = delta[first : first + height]
-        before = _read(file, stored, first, len(block))
+        before = read_rows(file, stored, first, len(block))
         with np.errstate(over="ignore"):
             after = (before + block).astype(before.dtype)  # summed in float32, or in float64
         if not np.isfinite(after).all():
@@ -179,21 +180,21 @@ def _add_in_place(file: BinaryIO, stored: Stored, target: Target, name: str) -> 
     return squared
 
 
-def _header(file: Path) -> dict[str, Stored]:
-    """By the format: 8 bytes with the header's length, the header as JSON, all tensors."""
+def header(file: Path) -> dict[str, Stored]:
+    """A file's tensors; by the format: the header's length in 8 bytes, it as JSON, all tensors."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length))
-    header.pop("__metadata__", None)
+        listed = json.loads(stream.read(length))
+    listed.pop("__metadata__", None)
     return {
         name: Stored(
             file, about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0]
         )
-        for name, about in header.items()
+        for name, about in listed.items()
     }
 
 
-def _read(file: BinaryIO, stored: Stored, first: int, count: int) -> np.ndarray:
+def read_rows(file: BinaryIO, stored: Stored, first: int, count: int) -> np.ndarray:
     """Some rows of a tensor."""
     columns, dtype = math.prod(stored.shape[1:]), np.dtype(DTYPES[stored.dtype])
     file.seek(stored.start + first * columns * dtype.itemsize)
@@ -233,11 +234,12 @@ def _is_tied(config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> bool:
     head = tensors.get("lm_head.weight")
     if head is None:
         return True
-    embeddings = [s for n, s in tensors.items() if n.split(".")[-2] in _EMBEDDINGS]
-    return any(_same(head, stored) for stored in embeddings)
+    embeddings = [s for n, s in tensors.items() if is_embedding(n.removesuffix(".weight"))]
+    return any(same_values(head, stored) for stored in embeddings)
 
 
-def _same(one: Stored, other: Stored) -> bool:
+def same_values(one: Stored, other: Stored) -> bool:
+    """Whether two tensors are alike in dtype, shape and every entry."""
     if (one.dtype, one.shape) != (other.dtype, other.shape) or one.dtype not in DTYPES:
         return False
     with one.file.open("rb") as first, other.file.open("rb") as second:
@@ -245,7 +247,8 @@ def _same(one: Stored, other: Stored) -> bool:
         starts = range(0, one.shape[0], height)
         parts = ((start, min(height, one.shape[0] - start)) for start in starts)
         return all(
-            np.array_equal(_read(first, one, *part), _read(second, other, *part)) for part in parts
+            np.array_equal(read_rows(first, one, *part), read_rows(second, other, *part))
+            for part in parts
         )
 
 

@@ -4,7 +4,8 @@ A Hugging Face module ``transformer.h.3.attn.c_attn`` is layer 3 of module path
 ``transformer/h/*/attn/c_attn``: the first number is the layer, a star takes its place, slashes join
 the rest. ``model.layers.3.self_attn.q_proj`` has the short path ``layers/self_attn/q_proj``. A name
 without a number, ``lm_head``, is its own path, with one layer; so is a name whose layer has other
-shapes than its neighbours, ``down_blocks/1/attn/to_q``.
+shapes than its neighbours, ``down_blocks/1/attn/to_q``. ``model.embed_tokens`` has the short path
+``embed_tokens``.
 """
 
 import re
@@ -14,10 +15,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Array, Float
 
-from lorafuse_jax.types import UserError
+from lorafuse_jax.types import EMBEDDING, UserError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]*(\.[A-Za-z0-9_][A-Za-z0-9_\-]*)*")
 _SHORT, _LONG = "layers/", "model/layers/*/"
+_LONG_EMBEDDING = f"model/{EMBEDDING}"
 
 Found = TypeVar("Found")
 
@@ -45,7 +47,7 @@ def parse_hf_name(name: str) -> LayerKey | None:
     """The inverse of ``hf_name``; None for what is no name of a module.
 
     ``layers.norm``, without a number, would be taken for the short path of ``model.layers.N.norm``
-    and is no name either.
+    and is no name either; nor is ``embed_tokens``, of a model without a head.
     """
     if not _NAME.fullmatch(name) or name.isdigit():
         return None
@@ -62,7 +64,9 @@ def parse_hf_name(name: str) -> LayerKey | None:
 def own_path(name: str) -> LayerKey | None:
     """A module of one layer, whatever numbers are in its name; None where no path says that."""
     path = name.replace(".", "/")
-    return None if path.startswith(_SHORT) else LayerKey(path, 0)
+    if path == _LONG_EMBEDDING:
+        return LayerKey(EMBEDDING, 0)
+    return None if path.startswith(_SHORT) or path == EMBEDDING else LayerKey(path, 0)
 
 
 def split_uneven(
@@ -127,6 +131,8 @@ def check_finite(tensor: Float[Array | np.ndarray, "..."], name: str, where: obj
 
 def _long(module: str) -> str:
     """The path with its star; ``layers/*/mlp``, of a model without a head, has one already."""
+    if module == EMBEDDING:
+        return _LONG_EMBEDDING
     short = module.startswith(_SHORT) and "*" not in module
     return _LONG + module.removeprefix(_SHORT) if short else module
 

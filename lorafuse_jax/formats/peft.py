@@ -1,9 +1,8 @@
 """Low-rank adapters in PEFT's format: ``adapter_config.json`` and ``adapter_model.safetensors``.
 
-PEFT stores ``lora_A`` [R, I] and ``lora_B`` [O, R] a layer, under names like
-``base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight``, and multiplies by alpha / r. Our
-adapters are the transposes, stacked over layers, and carry no scale: we write lora_alpha = r, which
-makes PEFT's scale 1, and fold a scale that we read into ``lora_b``.
+PEFT stores ``lora_A`` [R, I] and ``lora_B`` [O, R] a layer, under the names of ``peft_names``, and
+multiplies by alpha / r. Our adapters are the transposes, stacked over layers, and carry no scale:
+we write lora_alpha = r, which makes PEFT's scale 1, and fold a scale that we read into ``lora_b``.
 """
 
 import re
@@ -25,7 +24,6 @@ from lorafuse_jax.formats.layers import (
     hf_name,
     hf_pattern,
     layers_in,
-    parse_hf_name,
     split_uneven,
 )
 from lorafuse_jax.formats.peft_config import (
@@ -34,6 +32,7 @@ from lorafuse_jax.formats.peft_config import (
     peft_config_json,
     read_peft_config,
 )
+from lorafuse_jax.formats.peft_names import MAGNITUDE, PREFIX, parse_tensor_name, tensor_name
 from lorafuse_jax.formats.targets import SELECTING, selection_of
 from lorafuse_jax.formats.tensors import read_tensors, write_tensors
 from lorafuse_jax.types import Adapter, LoraPair, UserError
@@ -41,17 +40,9 @@ from lorafuse_jax.types import Adapter, LoraPair, UserError
 WEIGHTS_FILE = "adapter_model.safetensors"
 SERVED_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values of vLLM's max_lora_rank."""
-PREFIX = "base_model.model."
-MAGNITUDE = ".lora_magnitude_vector"
 _COPY_OF_BASE = ".base_layer.weight"
-"""PEFT adds the base's own weights of an adapted output head; nothing of the adapter is in them."""
+"""PEFT adds the base's own weights of an adapted embedding or head; the adapter is not in them."""
 
-_ENDINGS = {".lora_A.weight": "lora_A", ".lora_B.weight": "lora_B"}
-_OTHER_TENSORS = {
-    "lora_embedding_": "it adapts an embedding",
-    "lora_magnitude_vector": "it is DoRA's, of the columns of the base weights",
-    ".lora_B.bias": "a bias was trained too",
-}
 _DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
 
 Half = Float[np.ndarray, "..."]
@@ -105,11 +96,11 @@ def save_peft(
         ranks = dict.fromkeys(ranks, rank)
     tensors: dict[str, Half] = {}
     for key, pair in written.items():
-        name = PREFIX + hf_name(*key)
-        tensors[f"{name}.lora_A.weight"] = pair.lora_a.T
-        tensors[f"{name}.lora_B.weight"] = pair.lora_b.T
+        name = hf_name(*key)
+        tensors[tensor_name(name, "lora_A")] = pair.lora_a.T
+        tensors[tensor_name(name, "lora_B")] = pair.lora_b.T
         if magnitudes is not None:
-            tensors[name + MAGNITUDE] = np.asarray(magnitudes[key.module][key.layer])
+            tensors[PREFIX + name + MAGNITUDE] = np.asarray(magnitudes[key.module][key.layer])
     about = {k: v for k, v in (carried or {}).items() if k not in SELECTING}
     about |= selection_of(written, left_out, carried or {})
     config = peft_config_json(base_model, rank, _rank_patterns(ranks, rank), about, provenance)
@@ -126,8 +117,8 @@ def load_peft(folder: Path) -> Adapter:
     dtype is kept where the scaled ``lora_b`` is exact in it, as with a power of two. Otherwise
     both factors become float32, where ``lora_b`` is rounded: relative error 2^-24 at most.
 
-    Float64 is read as float32. The base's own weights, which PEFT adds for an output head that is
-    adapted, are passed over.
+    Float64 is read as float32. The base's own weights, which PEFT adds for an embedding or output
+    head that is adapted, are passed over.
 
     Raises:
         UserError: something is missing, damaged, not finite or beyond a plain low-rank update;
@@ -229,34 +220,16 @@ def _halves_by_module(
     for name, tensor in tensors.items():
         if name.endswith(_COPY_OF_BASE):
             continue
-        where, half = _parse_key(name, path)
+        where, half = parse_tensor_name(name, path)
         halves[where.module][where.layer][half] = np.asarray(tensor)
     if not halves:
         raise UserError(f"{path} holds no tensors")
     return halves
 
 
-def _parse_key(name: str, path: Path) -> tuple[LayerKey, str]:
-    for ending, half in _ENDINGS.items():
-        if name.startswith(PREFIX) and name.endswith(ending):
-            where = parse_hf_name(name[len(PREFIX) : -len(ending)])
-            if where is not None:
-                return where, half
-    expected = f"expected names like {PREFIX}model.layers.0.self_attn.q_proj.lora_A.weight"
-    for part, reason in _OTHER_TENSORS.items():
-        if part in name:
-            expected = f"{reason}, which a low-rank update of linear layers cannot hold"
-    if name.endswith(".weight") and ".lora_" not in name:
-        expected = (
-            "it is a whole weight, as PEFT saves embeddings when the vocabulary was resized; train "
-            "without, or merge that adapter with PEFT"
-        )
-    raise UserError(f"{path}: cannot use tensor {name!r}; {expected}")
-
-
 def _read_pair(halves: Mapping[str, Half], name: str, config: PeftConfig, path: Path) -> _Factors:
-    for half in _ENDINGS.values():
-        where = f"{PREFIX}{name}.{half}.weight"
+    for half in ("lora_A", "lora_B"):
+        where = tensor_name(name, half)
         if half not in halves:
             raise UserError(f"{path}: {where} is missing")
         if halves[half].ndim != 2:

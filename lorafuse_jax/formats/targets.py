@@ -11,6 +11,9 @@ from typing import Any
 from lorafuse_jax.formats.layers import LayerKey, hf_name, parse_hf_name
 
 SELECTING = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+EMBEDDING_NAMES = ("embed_tokens", "wte", "word_embeddings")
+"""What families call the embedding of tokens."""
+
 _ALL_LINEAR = "all-linear"
 
 
@@ -48,8 +51,15 @@ def last_parts(modules: Iterable[str]) -> list[str]:
     return sorted({module.rpartition("/")[2] for module in modules})
 
 
+def is_embedding(name: str) -> bool:
+    """Whether a module of that name is an embedding rather than a linear layer."""
+    return name.rpartition(".")[2] in EMBEDDING_NAMES
+
+
 def selects(where: Mapping[str, Any], name: str) -> bool:
-    """Whether PEFT would adapt a linear layer of that name (its ``check_target_module_exists``).
+    """Whether PEFT would adapt a linear layer or an embedding of that name.
+
+    As its ``check_target_module_exists`` says.
 
     Args:
         where: ``target_modules``, and any other of ``SELECTING``.
@@ -60,7 +70,7 @@ def selects(where: Mapping[str, Any], name: str) -> bool:
     targets = where["target_modules"]
     if isinstance(targets, str) and targets.lower() == _ALL_LINEAR:
         key = parse_hf_name(name)  # all but the head, which is in no stack of layers
-        return key is not None and "/" in key.module
+        return key is not None and "/" in key.module and not is_embedding(name)
     if isinstance(targets, str) or name in targets:  # the number of the layer is not looked at
         return _matches(targets, name)
     return _matches(targets, name) and _is_transformed(where, name)

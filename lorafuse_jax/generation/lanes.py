@@ -94,19 +94,19 @@ def read(
     hidden, kept = engine.extend(
         params, bank, reading.tokens, reading.positions + prefix.length, reading.segments, past
     )
-    flat = hidden.reshape(-1, hidden.shape[-1])
     if reading.scored.shape[0]:
-        scores = Scores(*engine.score(params, flat[reading.scored], reading.targets))
+        scores = Scores(*engine.score(params, bank, hidden, reading.scored, reading.targets))
     else:
         scores = Scores(jnp.zeros(0), jnp.zeros(0, bool))
     return Read(hidden, tuple(kept)), scores
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
 def start(
     engine: Engine,
     choice: Choice,
     params: Params,
+    bank: Any,
     lanes: Lanes,
     read: Read,
     prefix: Prefix,
@@ -120,6 +120,7 @@ def start(
         engine: the model.
         choice: what sampling has to provide for.
         params: base weights.
+        bank: the members' adapters.
         lanes: some of them idle.
         read: what ``source`` speaks of.
         prefix: what came before it.
@@ -130,7 +131,7 @@ def start(
     ring = rings.insert(lanes.ring, read.kept, prefix, source)
     sampling = sampling._replace(key=key_data(sampling.key))
     hidden = read.hidden[source.row, source.end - 1]
-    token = choose(engine.logits(params, hidden), sampling, jnp.zeros_like(left), choice)
+    token = choose(engine.logits(params, bank, hidden), sampling, jnp.zeros_like(left), choice)
     at = jnp.where(source.lane < 0, lanes.left.shape[0], source.lane)
     put = lambda old, new: old.at[at].set(new, mode="drop")  # noqa: E731
     return Lanes(
@@ -162,7 +163,8 @@ def go_on(
         )
         position = jnp.where(active, lanes.position, -1)
         ring = rings.append(lanes.ring, keys, values, position)
-        token = choose(engine.logits(params, hidden[:, 0]), lanes.sampling, lanes.drawn, choice)
+        logits = engine.logits(params, bank, hidden[:, 0])
+        token = choose(logits, lanes.sampling, lanes.drawn, choice)
         chosen = jax.lax.dynamic_update_slice_in_dim(
             chosen, jnp.where(active, token, -1)[:, None], step, axis=1
         )

@@ -19,7 +19,7 @@ def shapes(
     def step(params, bank):
         nothing = jnp.zeros((rows, 1), jnp.int32)
         hidden, (keys, _) = engine.extend(params, bank, nothing, nothing, nothing, None)
-        return keys, engine.logits(params, hidden[:, 0])
+        return keys, engine.logits(params, bank, hidden[:, 0])
 
     keys, logits = jax.eval_shape(step, params, bank)
     return keys, logits.shape[-1]

@@ -17,16 +17,16 @@ class Engine(NamedTuple):
         extend: ``(params, bank, tokens, positions, segments, past)`` -> hidden states [B, T, D]
             and their keys and values, each [L, B, K, T, H]. ``past`` is None or (keys, values,
             positions).
-        logits: ``(params, hidden [B, D])`` -> [B, V].
-        score: ``(params, hidden [M, D], targets [M])`` -> log-probabilities [M], and whether the
-            target is the most likely token.
+        logits: ``(params, bank, hidden [B, D])`` -> [B, V], of as many rows of each member.
+        score: ``(params, bank, hidden [S, T, D], places [M], targets [M])`` -> log-probabilities
+            [M], and whether the target is the most likely token, of places in the flattened rows.
         stop_tokens: those that end an answer.
         context_length: most tokens of prompt and answer together.
     """
 
     extend: Callable[..., tuple[Array, Any]]
-    logits: Callable[[Params, Array], Array]
-    score: Callable[[Params, Array, Array], tuple[Array, Array]]
+    logits: Callable[[Params, Any, Array], Array]
+    score: Callable[[Params, Any, Array, Array, Array], tuple[Array, Array]]
     stop_tokens: tuple[int, ...]
     context_length: int
 

@@ -206,6 +206,7 @@ class _Session:
             self.engine,
             self.choice,
             self.params,
+            self.bank,
             self.lanes,
             done,
             self.prefix,

@@ -36,15 +36,18 @@ POLICIES = {
 
 
 class LayerHook(NamedTuple):
-    """A change to the projections of every layer, made from outside.
+    """A change to the embedding and to the projections of every layer, made from outside.
 
     Attributes:
         per_layer: a pytree with leaves [L, ...], scanned along with the layers.
         interceptor: from one layer's slice of it, a ``flax.linen.intercept_methods`` interceptor.
+        embedding: from tokens [B, T], what is added to their rows of the table [B, T, D], before
+            the family's ``embedding_scale``; None adds nothing.
     """
 
     per_layer: Any
     interceptor: Callable[[Any], Callable]
+    embedding: Callable[[Array], Array] | None = None
 
 
 def init_params(config: DecoderConfig, key: Array) -> Params:
@@ -90,7 +93,7 @@ def hidden_states(
         positions: of the tokens; by default 0, 1, 2, ... in every row.
         segments: which example each token belongs to, 0 for padding: a token sees the earlier
             tokens of its own segment alone, so several examples may share a row. By default one.
-        hook: a change to the projections.
+        hook: a change to the embedding and the projections.
         remat: what a backward pass finds stored, and what it computes again.
     """
     positions, segments = _defaults(tokens, positions, segments)
@@ -120,7 +123,7 @@ def extend(
         positions: of the tokens, those of the past counted.
         segments: as for ``hidden_states``; all of them see the row's whole past.
         past: earlier tokens of each row.
-        hook: a change to the projections.
+        hook: a change to the embedding and the projections.
     """
     positions, segments = _defaults(tokens, positions, segments)
     run = _Run(config, params, hook, "nothing", keep=True)
@@ -153,7 +156,8 @@ class _Run(NamedTuple):
             x, kept = self._block(weights, per_layer, x, view)
             return x, kept if self.keep else None
 
-        x = _embed(config, params, tokens, positions)
+        added = self.hook and self.hook.embedding
+        x = _embed(config, params, tokens, positions, added)
         scanned = (params["layers"], self.hook and self.hook.per_layer, slides, indices)
         x, kept = jax.lax.scan(layer, x, scanned)
         return _final_norm(config, params, x), kept
@@ -206,8 +210,10 @@ def _views(
     return [(view, earlier)] if all(sliding.layers) else [full, (view, earlier)]
 
 
-def _embed(config: DecoderConfig, params: Params, tokens, positions) -> Array:
+def _embed(config: DecoderConfig, params: Params, tokens, positions, added) -> Array:
     x = params["embed_tokens"]["embedding"][tokens]
+    if added is not None:
+        x = x + added(tokens).astype(x.dtype)
     if config.embedding_scale != 1:
         x = x * jnp.asarray(config.embedding_scale, x.dtype)
     if config.rope is None:

@@ -3,9 +3,10 @@
 A product of an [m, k] and a [k, n] matrix is 2 m k n operations. What is counted: every projection
 of every real token forward, and once more for the gradient of its input; the low-rank updates,
 whose factors get a gradient too; attention between the tokens that see each other; the output head
-where there is a loss. What is not: padding, anything computed a second time, weight gradients of
-the frozen base, and norms, gates and softmax, which are no matrix products. The gradient of the
-first adapted layer's input is counted though nothing needs it, as is usual (2P + 2P).
+where there is a loss. The embedding's update is looked up: its B alone is a product. What is not:
+padding, anything computed a second time, weight gradients of the frozen base, and norms, gates and
+softmax, which are no matrix products. The gradient of the first adapted layer's input is counted
+though nothing needs it, as is usual (2P + 2P).
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ class ModelSize:
     Attributes:
         projections: entries of all frozen projections of the layers, over all layers.
         head: entries of the output head, V x D.
-        updates: entries of all factors of one seed's adapter, R (I + O) each.
+        updates: entries of all factors of one seed's adapter that every token is multiplied with,
+            R (I + O) a projection.
+        head_updates: the same of those that only tokens with a loss are multiplied with.
         attention: N x H, the width of all query heads of a layer.
         layers: how many see all earlier tokens.
         sliding_layers: how many see only the last ``window`` tokens.
@@ -33,6 +36,7 @@ class ModelSize:
     updates: int
     attention: int
     layers: int
+    head_updates: int = 0
     sliding_layers: int = 0
     window: int | None = None
 
@@ -76,4 +80,5 @@ def needed_flops(size: ModelSize, work: StepWork) -> float:
     linear = 2 * 2 * size.projections + 3 * 2 * size.updates
     pairs = size.layers * work.pairs + size.sliding_layers * work.windowed_pairs
     attention = 3 * 2 * 2 * size.attention
-    return float(work.tokens * linear + pairs * attention + work.losses * 2 * 2 * size.head)
+    head = 2 * 2 * size.head + 3 * 2 * size.head_updates
+    return float(work.tokens * linear + pairs * attention + work.losses * head)

@@ -7,7 +7,19 @@ from lorafuse_jax.formats import read_peft_config, read_provenance
 from lorafuse_jax.formats.deltas import deltas_of
 from lorafuse_jax.formats.dense import is_dense
 from lorafuse_jax.formats.folder import check_free, new_folder, write_json
-from lorafuse_jax.formats.hf_model import MODEL_FILE, read_checkpoint, targets_of, write_merged
+from lorafuse_jax.formats.hf_model import (
+    MODEL_FILE,
+    changes_tied,
+    read_checkpoint,
+    targets_of,
+    write_merged,
+)
+from lorafuse_jax.formats.untied import (
+    HEAD_TENSOR,
+    describe_untied,
+    table_of_both,
+    write_head,
+)
 from lorafuse_jax.run_folder import versions
 from lorafuse_jax.workflow.progress import console, meter
 
@@ -19,7 +31,8 @@ def export(base: Path, adapter_folder: Path, out: Path) -> Path:
     """Write ``base`` with the adapter added, whole or not at all, in the memory of one tensor.
 
     Everything else of the base (configuration, tokenizer) is copied. ``lorafuse.json`` says what
-    was added.
+    was added. Where embedding and output head are one and the adapter changes one of them, the
+    result has both.
 
     Args:
         base: folder of a checkpoint in safetensors.
@@ -32,14 +45,21 @@ def export(base: Path, adapter_folder: Path, out: Path) -> Path:
     check_free(out)
     tensors = read_checkpoint(base)
     deltas = deltas_of(adapter_folder)
-    targets = targets_of(base, tensors, deltas, fan_in_fan_out=_is_conv1d(adapter_folder))
+    unties = changes_tied(base, tensors, deltas)
+    both = {HEAD_TENSOR: table_of_both(base, tensors, deltas)} if unties else {}
+    fan_in_fan_out = _is_conv1d(adapter_folder)
+    targets = targets_of(base, {**both, **tensors}, deltas, fan_in_fan_out=fan_in_fan_out)
     squared = 0.0
     with new_folder(out) as whole:
+        if unties and HEAD_TENSOR not in tensors:
+            tensors = {**tensors, **write_head(whole, both[HEAD_TENSOR])}
         with meter("exporting", len(targets)) as progress:
             for name, added in write_merged(whole, tensors, targets):
                 squared += added
                 progress.advance(1, name)
         copy_rest(base, whole)
+        if unties:
+            describe_untied(whole)
         about = {
             "base": str(base),
             "adapter": adapter_folder.name,
@@ -47,6 +67,8 @@ def export(base: Path, adapter_folder: Path, out: Path) -> Path:
             "versions": versions(),
         }
         write_json(whole / ABOUT_FILE, about)
+    if unties:
+        console.print("embedding and output head, which were one, are two in the result")
     console.print(
         f"{len(targets)} of {len(tensors)} tensors changed, by a norm of {squared**0.5:.4g} "
         f"together · {out}"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from lorafuse_jax.adapted import batch_log_probs
 from lorafuse_jax.adapter import stack
 from lorafuse_jax.dora import with_magnitudes
+from lorafuse_jax.ends import end_modules
 from lorafuse_jax.formats.dora import save_dora
 from lorafuse_jax.lora import adaptable_modules, init_adapter, match_rules, scaled, scales_of
 from lorafuse_jax.lora_init import relative_to_original, split_base
@@ -28,7 +29,7 @@ def lora_method(config: TrainConfig, model: Model) -> Method:
             or the seeds' ranks or scales differ.
     """
     params, rules = model.params, config.rules
-    modules = match_rules(adaptable_modules(params), rules[0])
+    modules = match_rules(adaptable_modules(params) | end_modules(params), rules[0])
     each = [scales_of(modules, own) for own in rules]
     scale = {module: jnp.array([own[module] for own in each]) for module in modules}
     start: Adapter | None = None

@@ -4,28 +4,34 @@ from typing import Any
 
 import jax
 
+from lorafuse_jax.ends import layers_alone
 from lorafuse_jax.lora import adaptable_modules
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.training.flops import ModelSize, count_work, needed_flops
 from lorafuse_jax.training.peak import matmul_peak
+from lorafuse_jax.types import EMBEDDING, HEAD
 
 
 def model_size(model: Model, stacked: Any) -> ModelSize:
     """What the model and its seeds' adapters take of arithmetic."""
     config = model.config
-    entries = lambda leaf: leaf.size  # noqa: E731
     seeds = jax.tree.leaves(stacked)[0].shape[0]
     sliding = sum(config.sliding.layers) if config.sliding else 0
     shapes = adaptable_modules(model.params).values()
     projections = sum(layers * fan_in * fan_out for layers, fan_in, fan_out in shapes)
-    updates = sum(map(entries, jax.tree.leaves(stacked))) // seeds
     head = config.vocab_size * config.model_dim
     if "layers" in stacked:  # all parameters are trained: all products have three directions
-        projections, updates, head = 0, projections, head * 3 // 2
+        projections, updates, head, head_updates = 0, projections, head * 3 // 2, 0
+    else:
+        entries = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree)) // seeds  # noqa: E731
+        table = stacked.get(EMBEDDING)
+        updates = entries(layers_alone(stacked)) + entries(table and table.lora_b)
+        head_updates = entries(stacked.get(HEAD))
     return ModelSize(
         projections=projections,
         head=head,
         updates=updates,
+        head_updates=head_updates,
         attention=config.num_heads * config.head_dim,
         layers=config.num_layers - sliding,
         sliding_layers=sliding,

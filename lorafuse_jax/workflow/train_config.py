@@ -9,7 +9,7 @@ from lorafuse_jax.models.decoder import Remat
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.models.quantized import Quantization
 from lorafuse_jax.run_folder import versions
-from lorafuse_jax.types import UserError
+from lorafuse_jax.types import ENDS, UserError
 from lorafuse_jax.workflow.inputs import EncodedTask
 
 Stream = Literal["init", "order", "dropout", "subset"]
@@ -31,6 +31,8 @@ IntPerSeed: TypeAlias = int | tuple[int, ...]
 FloatPerSeed: TypeAlias = float | tuple[float, ...]
 """One value for all seeds, or one a seed."""
 
+NAMED_TARGETS = {"all-linear": ALL_LINEAR}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -46,7 +48,8 @@ class TrainConfig:
         alpha: an update is scaled by alpha / rank; one for all, or one a seed.
         dropout: on the input of an update.
         rslora: scale by alpha / sqrt(rank) instead.
-        targets: regular expression for the adapted modules; all linear layers by default.
+        targets: what is adapted: all-linear (the default: all linear layers), regular expressions
+            for projections of the layers, and, by name alone, embed_tokens and lm_head.
         learning_rate: peak, after a warm-up over 5 % of the steps; a cosine to a tenth follows. One
             for all, or one a seed.
         method: low-rank updates (lora; dora with a trained norm a column, 2402.09353), the whole
@@ -86,7 +89,7 @@ class TrainConfig:
     alpha: FloatPerSeed = 16.0
     dropout: float = 0.0
     rslora: bool = False
-    targets: str = ALL_LINEAR
+    targets: str | tuple[str, ...] = ALL_LINEAR
     learning_rate: FloatPerSeed = 1e-3
     method: MethodName = "lora"
     init: Init = "default"
@@ -131,6 +134,7 @@ class TrainConfig:
                     f"--{name.replace('_', '-')} does not go with --method {self.method}; leave "
                     "one of them out"
                 )
+        self._check_ends()
         for rate in self.learning_rates:
             if not 0 < rate < math.inf:
                 raise UserError(f"the learning rate must be above 0, it is {rate}")
@@ -143,14 +147,15 @@ class TrainConfig:
     def rules(self) -> tuple[tuple[LoraRule, ...], ...]:
         """The LoRA rules of each seed; raises UserError for impossible values."""
         return tuple(
-            (
+            tuple(
                 LoraRule(
-                    targets=self.targets,
+                    targets=NAMED_TARGETS.get(target, target),
                     rank=rank,
                     alpha=alpha,
                     dropout=self.dropout,
                     rslora=self.rslora,
-                ),
+                )
+                for target in self._targets
             )
             for rank, alpha in zip(self._of_each("rank"), self._of_each("alpha"), strict=True)
         )
@@ -163,6 +168,22 @@ class TrainConfig:
     def stream_seeds(self, stream: Stream) -> tuple[int, ...]:
         """The integer that each member's randomness of one kind comes from."""
         return (self.seeds[0],) * len(self.seeds) if stream in self.shared else self.seeds
+
+    @property
+    def _targets(self) -> tuple[str, ...]:
+        return (self.targets,) if isinstance(self.targets, str) else self.targets
+
+    def _check_ends(self) -> None:
+        """Only LoRA from its default start knows of the embedding and the head."""
+        if not self._targets:
+            raise UserError("no targets: name at least one, --targets all-linear")
+        ends = [target for target in self._targets if target in ENDS]
+        other = f"--method {self.method}" if self.method != "lora" else f"--init {self.init}"
+        if ends and (self.method, self.init) != ("lora", "default"):
+            raise UserError(
+                f"--targets {ends[0]} does not go with {other}, which is for projections of the "
+                "layers; leave one of them out"
+            )
 
     def _of_each(self, name: str) -> tuple:
         given = getattr(self, name)

@@ -175,9 +175,9 @@ def test_config_beyond_plain_lora_is_refused_by_name(changes, message, folder):
         (lambda t: t.update({KEY.format(0, "magnitude"): np.ones(2)}), "lora_magnitude"),
         (
             lambda t: t.update(
-                {"base_model.model.model.embed_tokens.lora_embedding_A": np.ones(2)}
+                {"base_model.model.model.embed_tokens.lora_embedding_A": np.ones((2, 3), "f4")}
             ),
-            "it adapts an embedding",
+            "model.embed_tokens.lora_embedding_B is missing",
         ),
         (
             lambda t: t.update({KEY.format(1, "A"): np.ones((3, 16), "i1")}),

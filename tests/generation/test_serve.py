@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lorafuse_jax import memory
-from lorafuse_jax.adapted import extend_rows
+from lorafuse_jax.adapted import extend_rows, row_logits, row_scores
 from lorafuse_jax.bank import make_bank
 from lorafuse_jax.generation import serve as serving
 from lorafuse_jax.generation.request import Engine, Request, samples
@@ -16,7 +16,7 @@ from lorafuse_jax.generation.serve import serve
 from lorafuse_jax.lora import adapter_hook
 from lorafuse_jax.models.config import Sliding
 from lorafuse_jax.models.decoder import hidden_states
-from lorafuse_jax.models.head import output_logits, score_tokens
+from lorafuse_jax.models.head import output_logits
 from lorafuse_jax.types import UserError
 from tests.tiny import random_adapter, random_dense, tiny_config, tiny_params
 
@@ -29,8 +29,8 @@ PARAMS = tiny_params(CONFIG)
 def engine(*stop_tokens, config=CONFIG):
     return Engine(
         partial(extend_rows, config),
-        partial(output_logits, config),
-        partial(score_tokens, config),
+        partial(row_logits, config),
+        partial(row_scores, config),
         stop_tokens or (-7,),
         config.context_length,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lorafuse_jax.adapted import batch_log_probs, forward
-from lorafuse_jax.adapter import merge_into
+from lorafuse_jax.adapter_merge import merge_into
 from lorafuse_jax.assets import fetch
 from lorafuse_jax.lora import LoraRule, adaptable_modules, init_adapter
 from lorafuse_jax.models.decoder import hidden_states, init_params

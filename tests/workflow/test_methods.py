@@ -21,6 +21,7 @@ ALONE_TOLERANCE = 2e-5
 VARIANTS: dict[str, dict[str, Any]] = {
     "per_seed": {"rank": (2, 5), "alpha": (4.0, 16.0), "learning_rate": (1e-2, 3e-3)},
     "lora_plus": {"lora_plus": 16.0, "learning_rate": 1e-3},
+    "ends": {"targets": ("all-linear", "embed_tokens", "lm_head"), "rank": (2, 5)},
     "dora": {"method": "dora", "rank": (2, 5)},
     "pissa": {"init": "pissa", "dropout": 0.0},
     "olora": {"init": "olora", "dropout": 0.0, "learning_rate": 1e-3},
@@ -45,7 +46,7 @@ def config_of(inputs, **changes) -> TrainConfig:
 def alone(changes: dict[str, Any], number: int) -> dict[str, Any]:
     """The settings of one seed of several."""
     return {
-        name: value[number] if isinstance(value, tuple) else value
+        name: value[number] if isinstance(value, tuple) and name != "targets" else value
         for name, value in changes.items()
     } | {"seeds": SEEDS[number : number + 1]}
 
@@ -97,6 +98,24 @@ def test_padding_of_a_smaller_rank_stays_bitwise_zero_and_is_not_written(inputs,
         np.testing.assert_allclose(tensors[name], expected, rtol=1e-6)
 
 
+def test_embedding_learns_the_tokens_that_it_sees_and_the_head_learns(inputs):
+    state, _, trainer = trained(config_of(inputs, **VARIANTS["ends"]))
+    fresh = trainer.fresh_state().adapter
+    batch = trainer.loader.batch(0)
+    table, head = state.adapter["embed_tokens"], state.adapter["lm_head"]
+    for number, rank in enumerate((2, 5)):
+        seen = np.unique(np.asarray(batch.tokens[number])[np.asarray(batch.segments[number]) > 0])
+        rows = np.asarray(table.lora_a[number, 0]).any(axis=-1)
+        assert set(np.flatnonzero(rows)) <= set(seen) and rows.sum() > len(seen) // 2
+        assert (np.asarray(head.lora_b[number, 0, :rank]) != 0).all()
+        for end in ("embed_tokens", "lm_head"):
+            moved = [
+                np.abs(np.asarray(now[number] - then[number])).max()
+                for now, then in zip(state.adapter[end], fresh[end], strict=True)
+            ]
+            assert min(moved) > 1e-3
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -108,6 +127,9 @@ def test_padding_of_a_smaller_rank_stays_bitwise_zero_and_is_not_written(inputs,
         ({"subset": 0.0}, "--subset is a share in"),
         ({"init": "pissa", "rank": (2, 3)}, "they need one rank and one alpha"),
         ({"init": "pissa", "quantization": "int8"}, "leave out --quantization or --init"),
+        ({"init": "olora", "targets": ("lm_head",)}, "lm_head does not go with --init olora"),
+        ({"method": "dora", "targets": "embed_tokens"}, "tokens does not go with --method dora"),
+        ({"targets": ()}, "no targets"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(inputs, changes, message):

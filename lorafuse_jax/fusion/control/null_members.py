@@ -8,6 +8,7 @@ regulariser, or as noise of that norm.
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -44,15 +45,20 @@ def shuffled_layers(op: Operator) -> Operator:
     """``op`` on the members with their layers in random order, each member in its own.
 
     What stands in a layer is then a trained update of the right module and norm, at the wrong
-    depth. The layers of one member stay together: all its modules are shuffled alike.
+    depth. The layers of one member stay together: all its modules of as many layers are shuffled
+    alike. What has one layer alone, as the embedding and the head, stays where it is.
     """
 
     def in_random_order(stacked: dict[str, LoraPair], key: Key[Array, ""]) -> Adapter:
-        members, layers = next(iter(stacked.values())).lora_a.shape[:2]
+        members = next(iter(stacked.values())).lora_a.shape[0]
         keys = jax.random.split(key, members)
-        orders = jax.vmap(lambda k: jax.random.permutation(k, layers))(keys)
         pick = jax.vmap(lambda leaf, order: leaf[order])
-        return jax.tree.map(lambda leaf: pick(leaf, orders), stacked)
+        shuffled: Adapter = {}
+        for module, pair in stacked.items():
+            layers = pair.lora_a.shape[1]
+            orders = jax.vmap(partial(jax.random.permutation, x=layers))(keys)
+            shuffled[module] = LoraPair(*(pick(leaf, orders) for leaf in pair))
+        return shuffled
 
     return _on_null_members(op, "shuffled_layers", in_random_order)
 
