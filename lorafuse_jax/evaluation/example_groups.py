@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lorafuse_jax.evaluation.lineup import TESTED, Entrant, RowKind, of_kind, values_of
-from lorafuse_jax.evaluation.statistics import Estimate, Interval
+from lorafuse_jax.evaluation.statistics import Interval, crossed_estimate
 
 
 @dataclass(frozen=True)
@@ -98,5 +98,4 @@ def _by_group(
 
 def _over_groups(shares: Float[np.ndarray, " K"]) -> Interval:
     """Student's, groups being the independent things."""
-    error = float(shares.std(ddof=1) / np.sqrt(len(shares)))
-    return Estimate(float(shares.mean()), error, float(len(shares) - 1)).interval()
+    return crossed_estimate(shares[None], bounded=False).interval()

@@ -110,11 +110,20 @@ def summarize(scores: Scores, best_seed: str, *, margin: float = MARGIN) -> Summ
         _largest([row.accuracy_gain.detectable for row in rows if row.accuracy_gain]),
         _twins(scores),
         metric=scores.metric,
-        metrics={m: _metric_lines(lineup(scores, best_seed, m)) for m in scores.values},
+        metrics={
+            metric: _lines_of(rows)
+            if metric == scores.metric
+            else _metric_lines(lineup(scores, best_seed, metric))
+            for metric in scores.values
+        },
         complementarity=found,
         example_groups=by_example_group(scores.groups, entrants),
         margin=margin,
     )
+
+
+def _lines_of(rows: list[Row]) -> list[MetricLine]:
+    return [MetricLine(r.name, r.kind, r.accuracy, r.accuracy_gain, r.accuracy_p) for r in rows]
 
 
 def _metric_lines(entrants: list[Entrant]) -> list[MetricLine]:

@@ -22,7 +22,8 @@ from lorafuse_jax.report.verdict import headline, verdict
 
 CAVEATS = (
     "The p-values are about these seeds and other examples. The intervals of the gains are about "
-    "other seeds too; with two seeds they cover 92 % instead of 95 % where seeds differ much.",
+    "other seeds too, but about this fused model: how fusing others would come out, only several "
+    "runs show.",
     "The best seed was chosen on validation examples. The best row of a table is chosen on these "
     "very examples, and so flattered.",
     "What counts as right is what the benchmark's scorer says; answers that it could not take in "

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,3 +76,52 @@ def test_best_seed_that_is_no_seed_is_refused(best):
 def test_one_example_is_too_few():
     with pytest.raises(UserError, match="one example is too few"):
         summary_of(scores(examples=range(1)))
+
+
+def test_every_member_and_the_best_are_compared_one_by_one():
+    fused = summary_of(scores()).row("fused")
+    assert set(fused.against_members) == {"seed-1", "seed-2"}
+    assert fused.against_best == replace(fused.against_members["seed-2"], corrected_p=None)
+    p = 2 * 0.5**6
+    assert fused.against_members["seed-1"].p_value == pytest.approx(p)
+    # Two members and two tested rows make four pairs; the vote's gain nothing.
+    assert fused.against_members["seed-1"].corrected_p == pytest.approx(4 * p)
+    assert fused.every_member_p == pytest.approx(2 * p)
+    # Right where one seed never is, wrong where the other always is: not better than both.
+    models = {"seed-1": "seed", "seed-2": "seed", "mean": "fused"}
+    right = np.repeat([[0.0], [1.0], [0.0]], 40, axis=1)
+    right[2, :20] = 1
+    row = summary_of(matrix(models, models.values(), right, list(map(str, range(40))))).row("fused")
+    assert all(pair.p_value < 1e-5 for pair in row.against_members.values())
+    assert row.every_member_p == 1.0
+    assert fused.newly_lost == 0
+
+
+def test_findings_need_more_than_one_seed():
+    models, right = {"seed-1": "seed", "mean": "fused"}, np.zeros((2, 40))
+    right[1, :20] = 1
+    one = matrix(models, models.values(), right, list(map(str, range(40))))
+    assert summary_of(one, "seed-1").row("fused").finding == "better with these seeds"
+
+
+def test_every_metric_has_its_table_and_its_family():
+    given = scores()
+    strict = given.primary.copy()
+    strict[3, :8] = 0
+    summary = summary_of(replace(given, values={"flexible": given.primary, "strict": strict}))
+    assert summary.metric == "flexible" and list(summary.metrics) == ["flexible", "strict"]
+    for metric, fused in (("flexible", 1.0), ("strict", 0.2)):
+        lines = {line.kind: line for line in summary.metrics[metric]}
+        assert lines["fused"].value.value == pytest.approx(fused)
+        assert lines["fused"].gain.difference.value == pytest.approx(fused - 0.4)
+        assert lines["mean seed"].gain is lines["mean seed"].p_value is None
+    first = {line.name: line.p_value for line in summary.metrics["flexible"]}
+    assert first["mean"] == summary.row("fused").accuracy_p
+
+
+def test_results_by_group_are_there_where_examples_have_groups():
+    assert summary_of(scores()).example_groups is None
+    found = summary_of(replace(scores(), groups=["x"] * 4 + ["y"] * 6)).example_groups
+    assert found.sizes == {"x": 4, "y": 6}
+    seed = next(line for line in found.lines if line.name == "seed-2")
+    assert seed.accuracy == pytest.approx({"x": 0.5, "y": 2 / 6})

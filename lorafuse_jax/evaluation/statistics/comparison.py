@@ -78,7 +78,7 @@ def conclude(
     """The strongest of these that the numbers bear.
 
     * better, worse: the p-value is below 5 % and the interval over examples and seeds excludes
-      zero.
+      zero. In one run that is said of this very model, not of the operator (``gain_over_seeds``).
     * better, worse with these seeds: the p-value alone; or there is but one seed.
     * equivalent: no such difference, and all of the interval lies within ``+-margin``. Two
       one-sided tests (Schuirmann 1987) would take the narrower 90 % interval; this is the one

@@ -1,10 +1,17 @@
 """A gain over two things at once that were drawn: examples, and seeds (or groups of seeds).
 
-Both are random and crossed: every seed answers every example. The variance of the gain is then the
-sum of two, one over examples and one over seeds, each estimated from its own means; what is due
-to single answers is counted in both, which errs on the wide side. Its degrees of freedom are
-Satterthwaite's (1946): few where seeds differ much, many where examples do. So three seeds that
-differ get Student's wide interval, and three that do not pay next to nothing.
+Both are random and crossed: every seed answers every example. The interval of the mean is
+
+    mean +- sqrt(t(E-1)^2 V_E + t(K-1)^2 V_K)
+
+with V_E the variance of the means over seeds, of E examples, V_K that of the means over examples,
+of K seeds, each with Student's own quantile (Banerjee 1961, for two means, where it is proven to
+cover at least as often as it says). What is due to single answers is in both variances, so that
+where seeds differ in nothing else the interval is wider than need be. Simulated
+(``experiments/error_rates.py``): over 2 to 8 seeds, or 2 to 10 groups of three, it covers 95 to
+99 % and more, whether seeds differ by 0 or by 9 points of accuracy. The percentile bootstrap covers
+about three in four with two seeds that differ by 9, 83 % with three, and 88 % with two or three
+groups.
 
 Where (almost) no example differs, that none ever would is not shown: of E examples that are alike,
 up to ``-log(0.025) / E`` of all may differ. No interval of shares is narrower than that on a side.
@@ -15,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy import optimize, stats
 
 from lorafuse_jax.evaluation.statistics.interval import LEVEL, Interval
 
@@ -24,46 +31,64 @@ LEAST = -np.log((1 - LEVEL) / 2) / stats.norm.ppf(0.5 + LEVEL / 2)
 """Standard errors of a mean of shares, times the number of examples, are no smaller."""
 
 
-class Moments(NamedTuple):
-    """As in ``Estimate``, of many tables at once."""
+class Variances(NamedTuple):
+    """Of the means of one or many tables [K, E].
 
-    value: Float[np.ndarray, "*sims"]
-    error: Float[np.ndarray, "*sims"]
-    freedom: Float[np.ndarray, "*sims"]
+    Attributes:
+        over_examples: V_E.
+        over_rows: V_K; 0 for one row.
+        freedoms: degrees of freedom of each.
+    """
+
+    over_examples: Float[np.ndarray, "*sims"]
+    over_rows: Float[np.ndarray, "*sims"]
+    freedoms: tuple[int, int]
+
+    def half_width(self, *tails: float) -> Float[np.ndarray, "*sims"]:
+        """With the sum of Student's upper quantiles at these tail probabilities."""
+        quantiles = [sum(stats.t.isf(tail, f) for tail in tails) for f in self.freedoms]
+        parts = (self.over_examples, self.over_rows)
+        return np.asarray(np.sqrt(sum(q**2 * v for q, v in zip(quantiles, parts, strict=True))))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its standard error.
+    """A mean and how far it may be off.
 
     Attributes:
         value: the mean.
-        error: standard error.
-        freedom: degrees of freedom of Student's t.
+        variances: of it, over examples and over seeds or groups.
     """
 
     value: float
-    error: float
-    freedom: float
+    variances: Variances
 
     def interval(self) -> Interval:
         """Of 95 %."""
-        half = stats.t.ppf(0.5 + LEVEL / 2, self.freedom) * self.error
-        return Interval(float(self.value), float(self.value - half), float(self.value + half))
+        half = float(self.variances.half_width((1 - LEVEL) / 2))
+        return Interval(self.value, self.value - half, self.value + half)
 
     def p_value(self) -> float:
         """Two-sided, that the mean is zero; below 0.05 exactly where the interval excludes zero."""
-        if self.error == 0:
-            return 1.0 if self.value == 0 else 0.0
-        return float(2 * stats.t.sf(abs(self.value / self.error), self.freedom))
+        if self.value == 0:
+            return 1.0
+
+        def excess(log_p: float) -> float:
+            return float(self.variances.half_width(np.exp(log_p) / 2)) - abs(self.value)
+
+        lowest = -80.0  # a p-value of 1e-35, below which no one asks
+        if excess(lowest) <= 0:
+            return float(np.exp(lowest))
+        return float(np.exp(optimize.brentq(excess, lowest, 0.0)))
 
     def detectable(self) -> float | None:
         """The least true mean that such an interval leaves zero out of with probability 0.8.
 
-        None where nothing varied, which does not show how much it would.
+        An approximation, as the variances are those seen: simulated over 3, 5 and 10 groups, such a
+        mean is found in about 70, 84 and 85 % of the cases. None where nothing varied, which does
+        not show how much it would.
         """
-        quantiles = stats.t.ppf(0.5 + LEVEL / 2, self.freedom) + stats.t.ppf(POWER, self.freedom)
-        return float(quantiles * self.error) or None
+        return float(self.variances.half_width((1 - LEVEL) / 2, 1 - POWER)) or None
 
 
 def gain_over_seeds(
@@ -71,9 +96,11 @@ def gain_over_seeds(
 ) -> Estimate:
     """One model's gain over the mean seed, over examples and seeds.
 
-    The model is held fixed while seeds vary, though it was made of them: how it would move with
-    other seeds, one group cannot show (``gain_over_groups`` can). Where it moves with their mean,
-    as it should, the interval is too wide, not too narrow. With one seed the interval is over
+    The model is held fixed while seeds vary, though it was made of them: the gain is of this very
+    model over such seeds. How another fusion, of other seeds, would come out, one group cannot
+    show: where that varies as much as three seeds that differ by 9 points, or eight by 3, a model
+    without any true gain is called better or worse in about 12 % of all runs, and in 3 to 4 % where
+    it does not vary. ``gain_over_groups`` has no such gap. With one seed the interval is over
     examples alone.
 
     Args:
@@ -95,20 +122,16 @@ def gain_over_groups(gains: Float[np.ndarray, "G E"], *, bounded: bool) -> Estim
 
 
 def crossed_estimate(values: Float[np.ndarray, "K E"], *, bounded: bool) -> Estimate:
-    """The mean of a table whose rows and columns are both drawn."""
-    value, error, freedom = crossed_moments(values, bounded=bounded)
-    return Estimate(float(value), float(error), float(freedom))
+    """The mean of a table whose rows and columns are both drawn; one row: over columns alone."""
+    return Estimate(float(values.mean()), crossed_variances(values, bounded=bounded))
 
 
-def crossed_moments(values: Float[np.ndarray, "*sims K E"], *, bounded: bool) -> Moments:
-    """Mean, standard error and degrees of freedom, of many tables at once."""
+def crossed_variances(values: Float[np.ndarray, "*sims K E"], *, bounded: bool) -> Variances:
+    """The variances of the means of many tables at once."""
     rows, columns = values.shape[-2:]
     over_columns = values.mean(axis=-2).var(axis=-1, ddof=1) / columns
     if bounded:
         over_columns = np.maximum(over_columns, (LEAST / columns) ** 2)
     over_rows = values.mean(axis=-1).var(axis=-1, ddof=1) / rows if rows > 1 else 0 * over_columns
-    total = over_columns + over_rows
-    parts = over_columns**2 / (columns - 1) + over_rows**2 / max(rows - 1, 1)
-    # Where nothing varies the error is zero, whatever the degrees of freedom.
-    freedom = np.divide(total**2, parts, out=np.full_like(total, columns - 1), where=parts > 0)
-    return Moments(values.mean(axis=(-2, -1)), np.sqrt(total), freedom)
+    both = (np.asarray(over_columns), np.asarray(over_rows))
+    return Variances(*both, (columns - 1, max(rows - 1, 1)))

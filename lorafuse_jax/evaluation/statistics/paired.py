@@ -12,6 +12,8 @@ from lorafuse_jax.evaluation.statistics.resampling import AT_ONCE, RESAMPLES
 
 FINEST = 256
 """Differences that are multiples of 1/256 or coarser are tested exactly."""
+ROUNDING = 1e-13
+"""Of the FFT: a p-value below it is given as this."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def sign_flip_p_value(difference: Float[np.ndarray, " E"], seed: int = 0) -> flo
         characteristic *= np.cos(angles * magnitude) ** repeat
     probability = np.fft.fft(characteristic).real / period  # of the sums 0..largest, then negative
     sums = np.minimum(np.arange(period), period - np.arange(period))
-    least = smallest_p_value(int(repeats.sum()))
+    least = max(smallest_p_value(int(repeats.sum())), ROUNDING)
     return float(np.clip(probability[sums >= observed].sum(), least, 1.0))
 
 
