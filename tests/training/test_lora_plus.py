@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 
 from lorafuse_jax.training.lora_plus import PAPER_RATIO, lora_plus
-from lorafuse_jax.types import DenseDelta, LoraPair
+from lorafuse_jax.types import ENDS, DenseDelta, LoraPair
 
 RATE, DECAY = 1e-2, 0.1
 
@@ -57,3 +57,9 @@ def test_only_lora_b_learns_faster(ratio):
     faster, _ = lora_plus(ratio).update(updates, lora_plus(ratio).init(updates))
     assert (faster["m"].lora_a == 1).all() and (faster["n"].delta == 1).all()
     assert (faster["m"].lora_b == ratio).all()
+
+
+def test_embeddings_b_does_not_start_at_zero_and_learns_as_a_does():
+    updates = {end: LoraPair(jnp.ones((2, 1)), jnp.ones((1, 2))) for end in ENDS}
+    faster, _ = lora_plus(8.0).update(updates, lora_plus(8.0).init(updates))
+    assert (faster["embed_tokens"].lora_b == 1).all() and (faster["lm_head"].lora_b == 8).all()
