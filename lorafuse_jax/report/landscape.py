@@ -84,7 +84,6 @@ def _tables(found: Landscape) -> list[tuple[str, Sequence[str], Rows]]:
             f"{sum(one.losses) / len(one.losses):.4f}",
             f"{one.spread:.4f}",
             f"{min(one.losses):.4f}",
-            f"{max(one.losses):.4f}",
             _with_error(one.gain) if one.size > 1 else "",
         )
         for operator, sizes in found.sizes.items()
@@ -92,7 +91,7 @@ def _tables(found: Landscape) -> list[tuple[str, Sequence[str], Rows]]:
     ]
     scales = [
         (
-            one.name if one.name == "mean" else f"seed {one.name}",
+            one.name,
             *(f"{loss:.4f}" for loss in one.losses),
             f"{one.best:g}",
             _with_error(one.gain) if one.best != 1 else "",
@@ -103,10 +102,10 @@ def _tables(found: Landscape) -> list[tuple[str, Sequence[str], Rows]]:
         ("lines", ("seeds", "barrier", "at t", "middle - mean of the ends"), lines),
         (
             "by number of seeds",
-            ("operator", "seeds", "subsets", "mean loss", "spread", "lowest", "highest", "gain"),
+            ("operator", "seeds", "subsets", "mean loss", "spread", "lowest", "gain"),
             sizes,
         ),
-        ("by scale", ("", *(f"{s:g}x" for s in SCALES), "best", "gain by scale"), scales),
+        ("by scale", ("seed", *(f"{s:g}x" for s in SCALES), "best", "gain by scale"), scales),
     ]
 
 
