@@ -137,9 +137,11 @@ def descendants(process: int) -> set[int]:
     return found
 
 
-def test_nothing_outlives_the_process_that_asked(kind):
+def test_nothing_outlives_the_process_that_asked(kind, tmp_path):
     code = ASK.format(kind=kind, package=str(Path(lorafuse_jax.__file__).parent))
-    with subprocess.Popen([sys.executable, "-c", code]) as asker:
+    # The asking process is killed before it could remove the program's folder.
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment) as asker:
         until = time.monotonic() + 120
         while len(started := descendants(asker.pid)) < 3 and time.monotonic() < until:
             time.sleep(0.05)
