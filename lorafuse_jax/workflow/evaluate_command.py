@@ -7,12 +7,18 @@ from typing import Annotated
 import tyro
 
 from lorafuse_jax.evaluation.checkers import CHECKERS
+from lorafuse_jax.evaluation.tasks import BENCHMARKS
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.text_generation import ROW_BUDGET
 from lorafuse_jax.workflow.evaluate import evaluate, rescore
 from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
 from lorafuse_jax.workflow.report import report
 
+TASKS_HELP = (
+    "Benchmarks, NAME, NAME@CONVENTION or NAME/SPLIT@CONVENTION, with :PATH for a local copy "
+    f"({', '.join(BENCHMARKS)}; NAME@? lists the conventions); or data, NAME or NAME/SPLIT, a "
+    "folder, a file or a name that lorafuse fetch lists; by default the run's own test split."
+)
 CHECKER_HELP = (
     f"How answers of data are compared: {', '.join(CHECKERS)}; by default as the data says."
 )
@@ -22,7 +28,7 @@ CHECKER_HELP = (
 class Evaluate:
     """Let base, seeds and fused adapters of a run answer the same questions.
 
-    lorafuse evaluate runs/my --tasks gsm-symbolic/test asdiv --limit 100
+    lorafuse evaluate runs/my --tasks gsm-symbolic/test gsm8k@8-shot-cot humaneval --limit 100
 
     lorafuse evaluate runs/my --harness arc_easy gsm8k --fewshot 5
 
@@ -30,9 +36,7 @@ class Evaluate:
 
     Attributes:
         run_folder: what lorafuse train wrote.
-        tasks: a benchmark, NAME, NAME@CONVENTION or NAME/SPLIT@CONVENTION, with :PATH for a local
-            copy; or data, NAME or NAME/SPLIT, a folder, a file or a name that lorafuse fetch lists;
-            the run's own test split by default.
+        tasks: what is asked.
         limit: ask only the first so many of each.
         rows: answers that are decoded at once, over all models; fewer take less memory.
         subsets: operators whose fused adapters of every subset of the seeds answer as well, for
@@ -47,7 +51,7 @@ class Evaluate:
     """
 
     run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run")]
-    tasks: tuple[str, ...] = ()
+    tasks: Annotated[tuple[str, ...], tyro.conf.arg(help=TASKS_HELP)] = ()
     limit: int | None = None
     rows: int = ROW_BUDGET
     checker: Annotated[str | None, tyro.conf.arg(help=CHECKER_HELP)] = None
