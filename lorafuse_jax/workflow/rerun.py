@@ -10,7 +10,6 @@ from typing import Any
 from lorafuse_jax.assets import ASSETS, asset_path
 from lorafuse_jax.data.examples import SPLITS
 from lorafuse_jax.evaluation.archive import Archive
-from lorafuse_jax.evaluation.checkers import CHECKERS
 from lorafuse_jax.formats import read_provenance
 from lorafuse_jax.formats.dense import DELTA_FILE, is_dense
 from lorafuse_jax.formats.hf_model import MODEL_FILE
@@ -20,6 +19,7 @@ from lorafuse_jax.fusion import get_operator
 from lorafuse_jax.report.sections.rerun import Rerun
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.benchmarks import OWN
 from lorafuse_jax.workflow.method_full import is_whole_model
 from lorafuse_jax.workflow.remembered import remembered
 from lorafuse_jax.workflow.train_config import TrainConfig
@@ -106,9 +106,9 @@ def evaluate_command(archive: Archive, config: dict[str, Any], run: Path) -> str
     asked, questions = archive.asked(), archive.questions()
     label = asked["label"]
     words = ["lorafuse", "evaluate", str(run), "--tasks"]
-    if asked["benchmark"] in CHECKERS:
+    if asked["benchmark"].startswith(OWN):
         words += [_data_of(label, config, questions[0].where if questions else "")]
-        words += ["--checker", asked["benchmark"]]
+        words += ["--checker", asked["benchmark"].removeprefix(OWN)]
     else:
         words += [label]
     return _line([*words, "--limit", str(len(questions))])

@@ -75,7 +75,7 @@ def test_a_benchmark_is_taken_from_the_hub_with_its_shots(hub):
     assert posed.questions[1].prompt == f"{shown}Question: 51+51?\nAnswer:"
     assert pose("gsm8k/train@trained", None).label == "gsm8k/train@trained"
     hub["openai/gsm8k", "main", "train"] = sums(4)
-    with pytest.raises(UserError, match="gsm8k: 4 rows in train, 5 examples wanted"):
+    with pytest.raises(UserError, match="test, row 1: 4 rows in the split train, 5 worked"):
         pose("gsm8k@5-shot", None)
 
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_asked_is_told(tmp_path):
     with pytest.raises(UserError, match=r"g\.jsonl:3: the answer does not end in '#### n'"):
         pose(f"gsm8k:{file}", None)
     assert len(pose(f"gsm8k:{file}", 2).questions) == 2
-    with pytest.raises(UserError, match=r"g\.jsonl: a file has no train split to take 5 worked"):
+    with pytest.raises(UserError, match=r"g\.jsonl: a file has no train split to take worked"):
         pose(f"gsm8k@5-shot:{file}", None)
     with pytest.raises(UserError, match="has no convention 'x'"):
         pose(f"gsm8k@x:{file}", None)

@@ -175,7 +175,7 @@ def test_ids_groups_and_answers_of_both_data_sets():
 
 
 def test_formulas_without_end_are_wrong_with_their_fault_and_stop_nothing(monkeypatch):
-    monkeypatch.setattr(math, "Symbolic", partial(symbolic.Symbolic, 6.0))
+    monkeypatch.setattr(math, "Symbolic", partial(symbolic.Symbolic, 3.0))
     questions = posed("minerva", math_rows()[:3])
     scores = respond(questions, ["\\boxed{9^{9^{9^{9}}}}", "\ud800 ((((", "\\boxed{-2/3}"])
     assert [score.values["math_verify"] for score in scores] == [0, 0, 1]

@@ -50,7 +50,11 @@ def respond(benchmark, questions, texts):
 
 
 def posed(benchmark, convention, rows, shots=()):
-    return benchmark.questions(rows_of(rows), convention, shots)
+    if not shots:
+        shots = [{"question": "?", "answer": "#### 18"}] * benchmark.conventions.get(
+            convention, next(iter(benchmark.conventions.values()))
+        ).shots
+    return benchmark.questions(rows_of(rows), convention, rows_of(shots))
 
 
 @pytest.mark.parametrize(
