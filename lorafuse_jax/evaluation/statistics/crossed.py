@@ -58,15 +58,18 @@ class Estimate:
     Attributes:
         value: the mean.
         variances: of it, over examples and over seeds or groups.
+        most: what it can be at most, up or down; intervals end there.
     """
 
     value: float
     variances: Variances
+    most: float = float("inf")
 
     def interval(self) -> Interval:
         """Of 95 %."""
         half = float(self.variances.half_width((1 - LEVEL) / 2))
-        return Interval(self.value, self.value - half, self.value + half)
+        low, high = max(self.value - half, -self.most), min(self.value + half, self.most)
+        return Interval(self.value, low, high)
 
     def p_value(self) -> float:
         """Two-sided, that the mean is zero; below 0.05 exactly where the interval excludes zero."""
@@ -123,7 +126,8 @@ def gain_over_groups(gains: Float[np.ndarray, "G E"], *, bounded: bool) -> Estim
 
 def crossed_estimate(values: Float[np.ndarray, "K E"], *, bounded: bool) -> Estimate:
     """The mean of a table whose rows and columns are both drawn; one row: over columns alone."""
-    return Estimate(float(values.mean()), crossed_variances(values, bounded=bounded))
+    most = 1.0 if bounded else float("inf")
+    return Estimate(float(values.mean()), crossed_variances(values, bounded=bounded), most)
 
 
 def crossed_variances(values: Float[np.ndarray, "*sims K E"], *, bounded: bool) -> Variances:

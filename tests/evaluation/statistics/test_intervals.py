@@ -144,3 +144,11 @@ def test_hierarchical_bootstrap_draws_groups_seeds_and_examples():
     over_examples = ours.hierarchical_bootstrap(same, alike)
     expected = 2 * 1.96 * same[0].std() / np.sqrt(examples)
     assert over_examples.high - over_examples.low == pytest.approx(expected, rel=0.1)
+
+
+def test_intervals_of_shares_end_where_shares_do():
+    few = np.array([[1.0, 0.0], [1.0, 1.0]])
+    wide = ours.crossed_estimate(few, bounded=False).interval()
+    found = ours.crossed_estimate(few, bounded=True).interval()
+    assert wide.low < -1 and wide.high > 1
+    assert (found.value, found.low, found.high) == (0.75, -1.0, 1.0)
