@@ -5,6 +5,16 @@ from collections.abc import Iterator
 
 HASHES = "####"
 SAID = "The answer is: "
+MATH_SUBJECTS = (
+    "algebra",
+    "counting_and_probability",
+    "geometry",
+    "intermediate_algebra",
+    "number_theory",
+    "prealgebra",
+    "precalculus",
+)
+"""The parts of MATH, as its repository on the hub names them."""
 
 
 def without_calculator(worked: str) -> str:

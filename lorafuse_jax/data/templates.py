@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 
+from lorafuse_jax.prompts import ALPACA, METAMATH
+
 INPUT_MARK = "\n\n### Input:\n"
 """Stands in a prompt between an instruction and what it is about, as in Alpaca's data."""
 
-ALPACA = (
-    "Below is an instruction that describes a task. Write a response that appropriately completes "
-    "the request.\n\n### Instruction:\n{prompt}\n\n### Response:"
-)
 ALPACA_WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further "
     "context. Write a response that appropriately completes the request.\n\n### Instruction:\n"
@@ -29,7 +27,7 @@ def _alpaca(prompt: str, completion: str) -> tuple[str, str]:
 
 def _metamath(prompt: str, completion: str) -> tuple[str, str]:
     """MetaMath's (2309.12284): Alpaca's, and the words that begin the answer."""
-    return ALPACA.format(prompt=prompt) + " Let's think step by step.", completion
+    return METAMATH.format(prompt=prompt), completion
 
 
 TEXT_TEMPLATES: dict[str, Callable[[str, str], tuple[str, str]]] = {

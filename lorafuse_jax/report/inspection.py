@@ -10,6 +10,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from lorafuse_jax.report.figure import COLOURS, LABEL
+from lorafuse_jax.report.text_table import markdown_rows
 
 HEADINGS = (
     "module",
@@ -110,10 +111,8 @@ def markdown(found: Inspection) -> str:
     """The same tables in Markdown."""
     parts = []
     for title, headings, rows in _tables(found):
-        rule = ["---", *["---:"] * (len(headings) - 1)]
         names = [heading.replace("-\n", "").replace("\n", " ") for heading in headings]
-        lines = [f"| {' | '.join(row)} |" for row in (names, rule, *rows)]
-        parts.append(f"## {title}\n\n" + "\n".join(lines))
+        parts.append(f"## {title}\n\n{markdown_rows(names, rows)}")
     return "\n\n".join([*parts[:1], CAPTION, *parts[1:]]) + "\n"
 
 

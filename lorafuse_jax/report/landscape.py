@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE
 from rich.table import Table
 
 from lorafuse_jax.landscape.measures import Estimate
 from lorafuse_jax.landscape.points import SCALES
 from lorafuse_jax.landscape.summary import Landscape
+from lorafuse_jax.report.text_table import Rows, markdown_rows, numbers_table
 
 CAPTION = (
     "Held-out loss in nats per answer token; ± is the standard error over examples, paired in "
@@ -16,28 +16,10 @@ CAPTION = (
     "Spread: standard deviation over subsets, which share seeds."
 )
 
-Rows = Sequence[Sequence[str]]
-
 
 def terminal_tables(found: Landscape) -> list[Table]:
     """For the terminal."""
-    tables = []
-    for title, headings, rows in _tables(found):
-        table = Table(
-            box=SIMPLE,
-            title=title,
-            title_justify="left",
-            title_style="bold",
-            padding=(0, 1, 0, 0),
-        )
-        for number, heading in enumerate(headings):
-            table.add_column(
-                heading, justify="right" if number else "left", no_wrap=number > 0, overflow="fold"
-            )
-        for row in rows:
-            table.add_row(*row)
-        tables.append(table)
-    return tables
+    return [numbers_table(*parts) for parts in _tables(found)]
 
 
 def markdown(found: Landscape) -> str:
@@ -45,9 +27,7 @@ def markdown(found: Landscape) -> str:
     parts = [f"# Held-out loss among {len(found.seeds)} seeds, {found.examples} examples", CAPTION]
     parts += ["\n".join(f"- {sentence}" for sentence in (*verdict(found), *found.notes))]
     for title, headings, rows in _tables(found):
-        rule = ["---", *["---:"] * (len(headings) - 1)]
-        lines = [f"| {' | '.join(row)} |" for row in (headings, rule, *rows)]
-        parts.append(f"## {title}\n\n" + "\n".join(lines))
+        parts.append(f"## {title}\n\n{markdown_rows(headings, rows)}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE
 from rich.table import Table
 
 from lorafuse_jax.evaluation.seed_count import SizeLine
 from lorafuse_jax.evaluation.statistics import Interval
+from lorafuse_jax.report.text_table import markdown_rows, numbers_table
 
 TITLE = "By number of seeds"
 HEADINGS = ("model", "seeds", "subsets", "accuracy % [95 %]", "lowest, highest", "gain [95 %]")
@@ -39,19 +39,12 @@ def size_cells(lines: Sequence[SizeLine]) -> Iterator[tuple[str, ...]]:
 
 def subset_table(lines: Sequence[SizeLine]) -> Table:
     """For the terminal."""
-    table = Table(title=TITLE, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if number else "left")
-    for cells in size_cells(lines):
-        table.add_row(*cells)
-    return table
+    return numbers_table(TITLE, HEADINGS, list(size_cells(lines)))
 
 
 def subset_markdown(lines: Sequence[SizeLine]) -> str:
     """For table.md."""
-    rule = ["---", *["---:"] * (len(HEADINGS) - 1)]
-    rows = (HEADINGS, rule, *size_cells(lines))
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n\n{CAPTION}\n"
+    return f"{markdown_rows(HEADINGS, list(size_cells(lines)))}\n\n{CAPTION}\n"
 
 
 def _percent(interval: Interval) -> str:

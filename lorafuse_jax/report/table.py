@@ -11,6 +11,7 @@ from lorafuse_jax.evaluation.summary import Row, RowKind, Summary
 from lorafuse_jax.report.markup import Cell, Html
 from lorafuse_jax.report.markup import Row as HtmlRow
 from lorafuse_jax.report.markup import table as html
+from lorafuse_jax.report.text_table import escaped, markdown_rows
 
 HEADINGS = (
     "model",
@@ -114,16 +115,16 @@ def groups_terminal_table(summary: GroupedSummary) -> Table:
 def markdown_table(summary: Summary) -> str:
     """For a README."""
     best = best_cells(summary)
-    lines = ["| " + " | ".join(HEADINGS) + " |", "| --- |" + " ---: |" * (len(HEADINGS) - 1)]
+    rows = []
     for row in summary.rows:
-        # A bare * or | would be Markdown's own.
-        plain = [cell.replace("*", "\\*").replace("|", "\\|") for cell in cells(row)]
-        marked = [
-            f"**{cell}**" if (row.name, column) in best else cell
-            for column, cell in enumerate(plain)
-        ]
-        lines.append("| " + " | ".join(marked) + " |")
-    return "\n".join(lines) + f"\n\n{caption(summary).replace('*', chr(92) + '*')}\n"
+        plain = map(escaped, cells(row))
+        rows.append(
+            [
+                f"**{cell}**" if (row.name, column) in best else cell
+                for column, cell in enumerate(plain)
+            ]
+        )
+    return f"{markdown_rows(HEADINGS, rows)}\n\n{escaped(caption(summary))}\n"
 
 
 def html_table(summary: Summary) -> Html:

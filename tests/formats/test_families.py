@@ -1,25 +1,20 @@
 """Adapters that PEFT made, of several families: there and back."""
 
 import json
-import re
 import warnings
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import _ExcludedModule, check_target_module_exists
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from transformers import LlamaConfig, LlamaModel
 
 from lorafuse_jax.formats import load_peft, read_peft_config, save_peft
-from lorafuse_jax.formats.layers import hf_name, hf_pattern, parse_hf_name
 from lorafuse_jax.formats.targets import selects
-from lorafuse_jax.formats.tensors import write_index
-from lorafuse_jax.types import LoraPair, UserError
+from lorafuse_jax.types import LoraPair
 from tests.formats.families import SHAPE, TARGETS, build, different, load, logits, train
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -285,105 +280,3 @@ def test_layers_of_different_widths_are_modules_of_their_own(tmp_path):
         for folder in (ours, theirs)
     ]
     np.testing.assert_array_equal(*outputs)
-
-
-@pytest.mark.parametrize(("rank", "served"), [(4, 8), (8, 8), (24, 32), (257, 320)])
-def test_padding_writes_a_rank_that_can_be_served(rank, served, tmp_path):
-    rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
-    adapter: dict = {
-        "layers/self_attn/q_proj": LoraPair(draw(3, 16, rank), draw(3, rank, 16)),
-        "layers/mlp/down_proj": LoraPair(draw(3, 24, 2), draw(3, 2, 16)),
-    }
-    save_peft(tmp_path / "a", adapter, base_model="", provenance={}, pad_rank=True)
-    config = json.loads((tmp_path / "a" / CONFIG).read_text())
-    assert (config["r"], config["lora_alpha"], config["rank_pattern"]) == (served, served, {})
-    shapes = {min(tensor.shape) for tensor in load_file(tmp_path / "a" / WEIGHTS).values()}
-    assert all(served in t.shape for t in load_file(tmp_path / "a" / WEIGHTS).values()), shapes
-    save_peft(tmp_path / "b", adapter, base_model="", provenance={})
-    padded, plain = (logits(load("llama", tmp_path / name)) for name in "ab")
-    np.testing.assert_allclose(padded, plain, atol=1e-4)
-
-
-def test_padding_beyond_what_can_be_served_says_so(tmp_path):
-    pair = LoraPair(jnp.ones((1, 600, 513)), jnp.ones((1, 513, 600)))
-    with pytest.raises(UserError, match="rank 513 is above 512"):
-        save_peft(tmp_path / "a", {"layers/m": pair}, base_model="", provenance={}, pad_rank=True)
-
-
-def shard(folder):
-    """The weights in two files with an index, as large models have them."""
-    tensors = load_file(folder / WEIGHTS)
-    (folder / WEIGHTS).unlink()
-    names = sorted(tensors)
-    files = {}
-    for number, part in enumerate((names[::2], names[1::2])):
-        file = f"adapter_model-0000{number + 1}-of-00002.safetensors"
-        save_file({name: tensors[name] for name in part}, folder / file)
-        files |= dict.fromkeys(part, file)
-    write_index(folder / f"{WEIGHTS}.index.json", files, 0)
-    return folder
-
-
-def test_sharded_weights_are_read_whole(tmp_path):
-    train("gpt2").save_pretrained(tmp_path)
-    before = load_peft(tmp_path)
-    after = load_peft(shard(tmp_path))
-    assert (
-        before.keys()
-        == after.keys()
-        == {
-            "transformer/h/*/attn/c_attn",
-            "transformer/h/*/attn/c_proj",
-            "transformer/h/*/mlp/c_proj",
-        }
-    )
-    for module, pair in before.items():
-        for ours, theirs in zip(pair, after[module], strict=True):
-            np.testing.assert_array_equal(ours, theirs)
-
-
-def test_missing_shard_is_named(tmp_path):
-    train("llama").save_pretrained(tmp_path)
-    shard(tmp_path)
-    (tmp_path / "adapter_model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(UserError, match=r"00002-of-00002.safetensors is missing; .*index"):
-        load_peft(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("name", "module", "layer"),
-    [
-        ("model.layers.3.self_attn.q_proj", "layers/self_attn/q_proj", 3),
-        ("transformer.h.11.attn.c_attn", "transformer/h/*/attn/c_attn", 11),
-        ("model.layers.0.mlp.experts.7.w1", "layers/mlp/experts/7/w1", 0),
-        ("lm_head", "lm_head", 0),
-        ("vision.blocks.2.fc-1", "vision/blocks/*/fc-1", 2),
-        ("layers.3.self_attn.q_proj", "layers/*/self_attn/q_proj", 3),
-        ("layers.0.layers.1.fc", "layers/*/layers/1/fc", 0),
-        ("model.layers.2", "model/layers/*", 2),
-    ],
-)
-def test_module_names_of_other_models_have_paths(name, module, layer):
-    assert parse_hf_name(name) == (module, layer)
-    assert hf_name(module, layer) == name
-
-
-parts = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True) | st.sampled_from(
-    ["model", "layers"]
-)
-
-
-@given(st.lists(parts | st.integers(0, 99).map(str), max_size=6).map(lambda p: [*p, "end"]))
-def test_module_names_come_back(pieces):
-    name = ".".join(pieces)
-    where = parse_hf_name(name)
-    assume(name.partition(".")[0] != "layers" or where is not None)
-    assert where is not None
-    assert hf_name(*where) == name
-    assert re.fullmatch(hf_pattern(where.module), name)
-
-
-@pytest.mark.parametrize("name", ["", ".", "7", "a..b", "a.b.", "a b", "a/b", "layers.x"])
-def test_text_that_is_no_name_has_no_path(name):
-    assert parse_hf_name(name) is None

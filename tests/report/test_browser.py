@@ -1,6 +1,6 @@
 """The page as a browser lays it out, on a phone, a tablet and a desk, light and dark."""
 
-import shutil
+import sys
 
 import pytest
 
@@ -65,8 +65,10 @@ def test_browser_finds_faults_that_are_there(tmp_path):
     assert one["scrollWidth"] > 360 and one["contrast"]["ratio"] < LEGIBLE
 
 
-@pytest.mark.skipif(shutil.which("true") is None, reason="no program to put in a browser's place")
 def test_program_that_is_no_browser_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(browser, "NAMES", ("true",))
+    nothing = tmp_path / "chromium"
+    nothing.write_text(f"#!{sys.executable}\n")
+    nothing.chmod(0o755)
+    monkeypatch.setattr(browser, "NAMES", (str(nothing),))
     with pytest.raises(NoBrowser, match="gave no answer"):
         browser.measure("<p>", tmp_path, (360,), dark=False)

@@ -28,18 +28,9 @@ from lorafuse_jax.evaluation.tasks.word_problems import (
     shown,
 )
 from lorafuse_jax.types import UserError
-from lorafuse_jax.worked import SAID, braces_match, in_box
+from lorafuse_jax.worked import MATH_SUBJECTS, SAID, braces_match, in_box
 
 METRICS = ("math_verify", "string")
-SUBJECTS = (
-    "algebra",
-    "counting_and_probability",
-    "geometry",
-    "intermediate_algebra",
-    "number_theory",
-    "prealgebra",
-    "precalculus",
-)
 WORD = re.compile(r"[A-Za-z]{2}")
 SAID_FORM, MINERVA_FORM, ANY_FORM = "The answer is: x", "The final answer is x. I hope", "box"
 
@@ -165,7 +156,7 @@ MATH = Benchmark(
     version=1,
     about="5,000 competition problems of seven subjects (2103.03874), in turn",
     licence="MIT",
-    source=Source(hub="EleutherAI/hendrycks_math", configs=SUBJECTS),
+    source=Source(hub="EleutherAI/hendrycks_math", configs=MATH_SUBJECTS),
     columns=("problem", "solution"),
     conventions={"metamath": METAMATH, "minerva": MINERVA, "trained": TRAINED},
     pose=_pose,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lorafuse_jax import prompts
 from lorafuse_jax.evaluation.benchmark import (
     Convention,
     Decoding,
@@ -28,12 +29,8 @@ HARNESS_TOKENS = 256
 
 
 def metamath_prompt(question: str) -> str:
-    """MetaMath's zero-shot prompt: Alpaca's, and the words that begin the answer."""
-    return (
-        "Below is an instruction that describes a task. Write a response that appropriately "
-        f"completes the request.\n\n### Instruction:\n{question}\n\n"
-        "### Response: Let's think step by step."
-    )
+    """MetaMath's zero-shot prompt."""
+    return prompts.METAMATH.format(prompt=question)
 
 
 def shown(examples: Sequence[tuple[str, str]], question: str) -> str:

@@ -6,6 +6,7 @@ from lorafuse_jax.evaluation.statistics import Finding
 from lorafuse_jax.report.drawing import Bar, bars
 from lorafuse_jax.report.markup import Cell, Html, Row, figure, join, paragraphs, table, tag
 from lorafuse_jax.report.table import SIGNIFICANT, format_p, gain_cell, percent
+from lorafuse_jax.report.text_table import escaped, markdown_rows
 from lorafuse_jax.report.verdict import in_one_sentence
 
 HEADINGS = ("model", "accuracy % [95 %]", "gain, points [95 %]", "p", "over best seed [95 %]")
@@ -86,13 +87,12 @@ def cells(row: GroupedRow) -> tuple[str | Cell, ...]:
 def markdown(summary: GroupedSummary) -> str:
     """The same table for a README."""
     headings = [*HEADINGS, *summary.groups]
-    lines = [" | ".join(headings), " | ".join(["---", *["---:"] * (len(headings) - 1)])]
+    rows = []
     for row in summary.rows:
         texts = [cell.content if isinstance(cell, Cell) else cell for cell in cells(row)]
         texts += [f"{100 * x:.1f}" for x in row.by_group]
-        lines.append(" | ".join(text.replace("|", "\\|").replace("*", "\\*") for text in texts))
-    body = "\n".join(f"| {line} |" for line in lines)
-    return f"{body}\n\n{caption(summary).replace('*', chr(92) + '*')}\n"
+        rows.append(list(map(escaped, texts)))
+    return f"{markdown_rows(headings, rows)}\n\n{escaped(caption(summary))}\n"
 
 
 def caption(summary: GroupedSummary) -> str:
