@@ -9,8 +9,9 @@
 """
 
 import json
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from textwrap import shorten
@@ -164,15 +165,19 @@ class Archive:
             )
         return len(due)
 
-    def scores(self) -> Scores:
-        """The matrix, of the examples that were asked, in their order.
+    def scores(self, without: Collection[str] = ()) -> Scores:
+        """The matrix: models by kind and name, examples in the order in which they were asked.
+
+        Args:
+            without: models that are left out.
 
         Raises:
             UserError: a model lacks an example that another one has answered, or its score.
         """
-        answers, marks, questions = self.answers(), self._marks(), self.questions()
+        answers = {key: one for key, one in self.answers().items() if one.model not in without}
+        marks, questions = self._marks(), self.questions()
         kinds = {one.model: one.kind for one in answers.values()}
-        models = sorted(kinds, key=lambda model: KINDS.index(kinds[model]))
+        models = sorted(kinds, key=lambda model: (KINDS.index(kinds[model]), _natural(model)))
         answered = Counter(id for id, _ in answers)
         questions = [question for question in questions if answered[question.id]]
         for model in models:
@@ -247,3 +252,8 @@ def _alike(before: Question, now: Question) -> bool:
 
 def _log_likelihood(table: list[list[Answer]]) -> np.ndarray:
     return np.array([[sum(one.log_probs) / sum(one.tokens) for one in line] for line in table])
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sorts ``seed-9`` before ``seed-11``, whichever answered first."""
+    return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", name)]

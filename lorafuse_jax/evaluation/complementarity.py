@@ -1,6 +1,5 @@
 """What models have right beyond one another: agreement, consistency, union and exchanges."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -9,7 +8,6 @@ from jaxtyping import Bool, Float, Int
 
 from lorafuse_jax.evaluation.lineup import TESTED, Entrant, of_kind
 from lorafuse_jax.evaluation.scores import Scores
-from lorafuse_jax.evaluation.statistics import Interval, wilson
 from lorafuse_jax.evaluation.vote import coded
 
 
@@ -47,7 +45,7 @@ class Complementarity:
             None as for ``same_answer``.
         correct_consistency: share to which they give the same answer, and that is right.
         solved_by: number of examples that 0, 1, ... S seeds have right.
-        union: share that at least one seed has right.
+        union: share of examples that at least one seed has right.
         intersection: share that all seeds have right.
         union_by_chance: what the union would be, had seeds of these accuracies nothing in common.
         intersection_by_chance: likewise; the distance to ``intersection`` is what seeds share.
@@ -63,8 +61,8 @@ class Complementarity:
     consistency: float | None
     correct_consistency: float | None
     solved_by: list[int]
-    union: Interval
-    intersection: Interval
+    union: float
+    intersection: float
     union_by_chance: float
     intersection_by_chance: float
     moved: list[Moved]
@@ -100,8 +98,8 @@ def complementarity(scores: Scores, entrants: list[Entrant]) -> Complementarity:
         None if same is None else mean_over_pairs(same[seeds][:, seeds]),
         None if both is None else mean_over_pairs(both),
         np.bincount(of_seeds.sum(axis=0), minlength=len(seeds) + 1).tolist(),
-        wilson(of_seeds.any(axis=0)),
-        wilson(of_seeds.all(axis=0)),
+        float(of_seeds.any(axis=0).mean()),
+        float(of_seeds.all(axis=0).mean()),
         float(1 - np.prod(1 - shares)),
         float(np.prod(shares)),
         [_moved(one, of_seeds, scores.ids) for one in of_kind(entrants, *TESTED)],
@@ -122,21 +120,6 @@ def kappa_matrix(right: Bool[np.ndarray, "M E"]) -> list[list[float | None]]:
         [None if c >= 1 else float((a - c) / (1 - c)) for a, c in zip(*lines, strict=True)]
         for lines in zip(agree, chance, strict=True)
     ]
-
-
-def example_consistency(
-    answers: Sequence[Sequence[str | None]],
-) -> Float[np.ndarray, " E"]:
-    """Of each example the share of pairs of models that give it the same answer; 1 for one model.
-
-    Args:
-        answers: [models][E]; no answer is the same as none.
-    """
-    pairs = list(combinations(range(len(answers)), 2))
-    same = _equal_answers(coded(answers))
-    if not pairs:
-        return np.ones(same.shape[-1])
-    return np.mean([same[i, j] for i, j in pairs], axis=0)
 
 
 def mean_over_pairs(table: Bool[np.ndarray, "S S E"]) -> float:

@@ -83,10 +83,10 @@ def _line(
         one.name,
         one.kind,
         dict(zip(names, shares.tolist(), strict=True)),
-        _over_groups(shares),
+        _over_groups(shares, (0.0, 1.0)),
         float(shares.std(ddof=1)),
         float(np.sqrt((one.values.var(ddof=1) / sizes).mean())),
-        _over_groups(shares - mean_seed) if one.kind in TESTED else None,
+        _over_groups(shares - mean_seed, (-1.0, 1.0)) if one.kind in TESTED else None,
     )
 
 
@@ -96,6 +96,6 @@ def _by_group(
     return np.bincount(index, values, len(sizes)) / sizes
 
 
-def _over_groups(shares: Float[np.ndarray, " K"]) -> Interval:
+def _over_groups(shares: Float[np.ndarray, " K"], within: tuple[float, float]) -> Interval:
     """Student's, groups being the independent things."""
-    return crossed_estimate(shares[None], bounded=False).interval()
+    return crossed_estimate(shares[None], bounded=False, within=within).interval()

@@ -35,7 +35,8 @@ class Entrant:
 def lineup(scores: Scores, best_seed: str, metric: str | None = None) -> list[Entrant]:
     """Base, seeds, their mean, the best by validation, fused ones, vote, union.
 
-    The vote is there if anything was answered that can be voted on. The union is right where any
+    The vote is there if anything was answered that can be voted on, by three seeds or more: of two
+    that differ, neither has a majority. The union is right where any
     seed is: a bound on what choosing among seeds could reach.
 
     Args:
@@ -47,6 +48,7 @@ def lineup(scores: Scores, best_seed: str, metric: str | None = None) -> list[En
         UserError: there is no seed, or not that one, or only one example.
     """
     _check(scores, best_seed)
+    examples = range(len(scores.ids))
     values = scores.values[metric or scores.metric]
     likelihood, seeds = scores.log_likelihood, scores.rows_of("seed")
 
@@ -61,7 +63,7 @@ def lineup(scores: Scores, best_seed: str, metric: str | None = None) -> list[En
     best = scores.models.index(best_seed)
     entrants.append(entrant(best, "best seed", f"best on validation: {best_seed}"))
     entrants += [entrant(number, "fused") for number in scores.rows_of("fused")]
-    if any(answer for line in scores.answers for answer in line):
+    if len(seeds) > 2 and any(scores.answers[n][e] is not None for n in seeds for e in examples):
         winners = majority([scores.answers[seed] for seed in seeds])
         voted = values[seeds][winners, np.arange(len(scores.ids))]
         entrants.append(Entrant("majority vote", "vote", voted, None))

@@ -39,17 +39,13 @@ class Row:
         likelihood_gain: likewise.
         accuracy_p: corrected (Holm) over the family: all rows of the table that are tested.
         likelihood_p: likewise, a family of its own.
-        against_best: right and wrong answers exchanged with the best seed on validation, where it
-            is tested; its ``corrected_p`` is None: it was chosen before any test.
-        newly_solved: examples right that no seed has right, where it is tested.
-        against_members: likewise with every seed, by name; ``corrected_p`` is over all pairs of a
-            tested row and a seed.
+        against_members: right and wrong answers exchanged with every seed, by name, where it is
+            tested; ``corrected_p`` is over all pairs of a tested row and a seed.
         every_member_p: that it is better than every seed: the largest p of ``against_members``, 1
             where it has not gained on one of them (an intersection-union test, Berger 1982, which
             needs no correction for the number of seeds), corrected over the tested rows.
         finding: what may be said of its accuracy against the mean seed.
         likelihood_finding: likewise of its log-likelihood; equivalence is not asked.
-        newly_lost: examples wrong that every seed has right, where it is tested.
     """
 
     name: str
@@ -60,24 +56,20 @@ class Row:
     likelihood_gain: Comparison | None = None
     accuracy_p: float | None = None
     likelihood_p: float | None = None
-    against_best: Exchange | None = None
-    newly_solved: int | None = None
     against_members: Mapping[str, Exchange] = field(default_factory=dict)
     every_member_p: float | None = None
     finding: Finding | None = None
     likelihood_finding: Finding | None = None
-    newly_lost: int | None = None
 
 
-def table_rows(entrants: list[Entrant], best_seed: str, margin: float) -> list[Row]:
+def table_rows(entrants: list[Entrant], margin: float) -> list[Row]:
     """All rows, the tested ones with their tests, corrected.
 
     Args:
         entrants: the line-up.
-        best_seed: name of the best seed on validation.
         margin: the largest difference in accuracy that is called none.
     """
-    tested = [_tested(one, entrants, best_seed) for one in of_kind(entrants, *TESTED)]
+    tested = [_tested(one, entrants) for one in of_kind(entrants, *TESTED)]
     corrected = iter(_concluded(_corrected(tested), margin))
     return [next(corrected) if e.kind in TESTED else _plain(e) for e in entrants]
 
@@ -92,9 +84,8 @@ def _plain(entrant: Entrant) -> Row:
     )
 
 
-def _tested(entrant: Entrant, entrants: list[Entrant], best_seed: str) -> Row:
+def _tested(entrant: Entrant, entrants: list[Entrant]) -> Row:
     members = of_kind(entrants, "seed")
-    seeds, right = values_of(members) == 1, entrant.values == 1
     exchanges = {member.name: exchange(entrant.values, member.values) for member in members}
     likelihood = entrant.log_likelihood
     return replace(
@@ -103,11 +94,8 @@ def _tested(entrant: Entrant, entrants: list[Entrant], best_seed: str) -> Row:
         likelihood_gain=None
         if likelihood is None
         else compare_with_mean_seed(likelihood, likelihoods_of(members), bounded=False),
-        against_best=exchanges[best_seed],
         against_members=exchanges,
         every_member_p=max(e.p_value if e.gained > e.lost else 1.0 for e in exchanges.values()),
-        newly_solved=int((right & ~seeds.any(axis=0)).sum()),
-        newly_lost=int((~right & seeds.all(axis=0)).sum()),
     )
 
 

@@ -8,11 +8,11 @@ from math import comb
 import numpy as np
 from jaxtyping import Float
 
-from lorafuse_jax.evaluation.statistics import Interval, crossed_estimate, mean_interval
+from lorafuse_jax.evaluation.statistics import Interval, accuracy_interval, crossed_estimate
 from lorafuse_jax.evaluation.vote import coded, majority_of
 from lorafuse_jax.types import UserError
 
-MOST_SEEDS = 12
+MOST_VOTERS = 12
 """Votes of 4095 subsets take a second or two; each further seed doubles that."""
 
 
@@ -48,7 +48,8 @@ class SizeLine:
         mean: accuracy of one seed, the same at every size.
         union: share of examples that at least one of k seeds has right.
         intersection: that all have right.
-        vote: of the majority; None where answers cannot be voted on.
+        vote: of the majority; None for fewer than three seeds, where answers cannot be voted on,
+            and beyond ``MOST_VOTERS`` seeds in all.
         fused: by operator, where subsets of this size were fused.
     """
 
@@ -80,13 +81,9 @@ def by_number_of_seeds(
         fused: operator -> which seeds -> values of their fusion.
 
     Raises:
-        UserError: too many seeds to go through all subsets, or a subset of unknown seeds.
+        UserError: a subset of unknown seeds.
     """
     count = len(names)
-    if count > MOST_SEEDS:
-        raise UserError(
-            f"{count} seeds have {2**count - 1} subsets; give {MOST_SEEDS} seeds at most"
-        )
     fused = fused or {}
     for operator, results in fused.items():
         unknown = sorted(set().union(*results) - set(names))
@@ -95,8 +92,10 @@ def by_number_of_seeds(
                 f"{operator} was fused of {', '.join(unknown)}, but the seeds are "
                 f"{', '.join(names)}"
             )
-    votable = answers is not None and any(a is not None for line in answers for a in line)
-    codes = coded(answers) if votable and answers is not None else None
+    codes = None
+    if answers is not None and count <= MOST_VOTERS:
+        votable = any(a is not None for line in answers for a in line)
+        codes = coded(answers) if votable else None
     return [_line(k, names, values, codes, fused) for k in range(1, count + 1)]
 
 
@@ -112,7 +111,9 @@ def _line(
     ways = comb(count, size)
     missed = np.array([comb(count - c, size) / ways for c in range(count + 1)])
     every = np.array([comb(c, size) / ways for c in range(count + 1)])
-    vote = None if codes is None else mean_interval(_votes(size, values, codes))
+    vote = None
+    if codes is not None and size > 2:
+        vote = accuracy_interval(_votes(size, values, codes))
     results = {}
     for operator, table in fused.items():
         chosen = {subset: row for subset, row in table.items() if len(subset) == size}
@@ -123,7 +124,7 @@ def _line(
             each = rows.mean(axis=1)
             results[operator] = FusedOfSize(
                 len(chosen),
-                mean_interval(rows.mean(axis=0)),
+                accuracy_interval(rows.mean(axis=0)),
                 _interval(gain),
                 float(each.min()),
                 float(each.max()),
@@ -131,9 +132,9 @@ def _line(
     return SizeLine(
         size,
         ways,
-        mean_interval(values.mean(axis=0)),
-        mean_interval(1 - missed[right]),
-        mean_interval(every[right]),
+        accuracy_interval(values.mean(axis=0)),
+        accuracy_interval(1 - missed[right]),
+        accuracy_interval(every[right]),
         vote,
         results,
     )

@@ -5,8 +5,7 @@ come out with other seeds, only several runs show.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from lorafuse_jax.evaluation.grouped_gain import GroupedGain, corrected, grouped_gain
 from lorafuse_jax.evaluation.lineup import (
@@ -63,7 +62,6 @@ class GroupedSummary:
         metric: that models are compared by.
         examples: E, the same in all groups.
         groups: names of the runs.
-        seeds: names of the seeds of each group.
         rows: base, mean seed, best on validation, fused ones, vote, union.
         smallest_p: the least p that a sign-flip test of so many groups can give.
         not_everywhere: fused models that some groups lack, with those groups: not compared.
@@ -74,27 +72,16 @@ class GroupedSummary:
     metric: str
     examples: int
     groups: list[str]
-    seeds: list[list[str]]
     rows: list[GroupedRow]
     smallest_p: float
     not_everywhere: dict[str, list[str]]
     margin: float
-
-    def row(self, kind: RowKind) -> GroupedRow:
-        """The first row of that kind."""
-        return next(row for row in self.rows if row.kind == kind)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
 
 
 def summarize_groups(
     groups: Sequence[Scores],
     best_seeds: Sequence[str],
     names: Sequence[str],
-    *,
-    margin: float = MARGIN,
 ) -> GroupedSummary:
     """One task's results over several runs.
 
@@ -102,7 +89,6 @@ def summarize_groups(
         groups: a matrix a run, of the same task and examples, with other seeds each.
         best_seeds: of each run the seed that is best on validation.
         names: of the runs, for tables and messages.
-        margin: the largest difference in accuracy that is called none.
 
     Raises:
         UserError: there is one group only, tasks, examples or metrics differ, two groups share a
@@ -117,11 +103,10 @@ def summarize_groups(
         groups[0].metric,
         len(groups[0].ids),
         list(names),
-        [_seeds(one) for one in groups],
-        _corrected(rows, margin),
+        _corrected(rows, MARGIN),
         smallest_p_value(len(groups)),
         _not_everywhere(lineups, names),
-        margin,
+        MARGIN,
     )
 
 
@@ -186,7 +171,7 @@ def _row(entrants: list[Entrant], lineups: Sequence[list[Entrant]]) -> GroupedRo
         "best on validation" if one.kind == "best seed" else one.name,
         one.kind,
         values.mean(axis=1).tolist(),
-        crossed_estimate(values, bounded=True).interval(),
+        crossed_estimate(values, bounded=True, within=(0.0, 1.0)).interval(),
     )
     if one.kind not in TESTED:
         return row

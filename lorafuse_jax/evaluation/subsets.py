@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lorafuse_jax.evaluation.scores import Scores
-from lorafuse_jax.evaluation.seed_count import MOST_SEEDS, SizeLine, by_number_of_seeds
+from lorafuse_jax.evaluation.seed_count import SizeLine, by_number_of_seeds
 
 NAME = re.compile(r"(?P<operator>.+)\((?P<seeds>\d+(\+\d+)*)\)")
 """``mean(11+42)``."""
@@ -30,10 +30,10 @@ def accuracy_by_size(scores: Scores, of_all: Mapping[str, str]) -> list[SizeLine
         of_all: operator -> the fused model of all seeds, where that is one of the run's own.
 
     Returns:
-        A line a size; none for a single seed, or for more than whose subsets are gone through.
+        A line a size; none for a single seed.
     """
     seeds = scores.rows_of("seed")
-    if not 2 <= len(seeds) <= MOST_SEEDS:
+    if len(seeds) < 2:
         return []
     names = [scores.models[number] for number in seeds]
     fused: dict[str, dict[frozenset[str], Float[np.ndarray, " E"]]] = {}

@@ -1,8 +1,7 @@
 """From a matrix to all that is said of a task."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -53,7 +52,6 @@ class Summary:
         examples: E.
         rows: base, seeds, their mean, the best by validation, fused ones, vote, union.
         best_seed: name of the best by validation.
-        agreement: share of examples on which two seeds are both right or both wrong.
         detectable: the true difference in accuracy that a single test of this size finds with
             power 0.8, largest over rows; None where none could be found.
         twins: pairs of fused models that gave the same answer to every example.
@@ -69,7 +67,6 @@ class Summary:
     examples: int
     rows: list[Row]
     best_seed: str
-    agreement: float
     detectable: float | None
     twins: list[tuple[str, str]]
     metric: str = "correct"
@@ -82,32 +79,26 @@ class Summary:
         """The first row of that kind."""
         return next(row for row in self.rows if row.kind == kind)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
 
-
-def summarize(scores: Scores, best_seed: str, *, margin: float = MARGIN) -> Summary:
+def summarize(scores: Scores, best_seed: str) -> Summary:
     """All that is said of one task.
 
     Args:
         scores: with at least one seed and two examples.
         best_seed: name of the seed that is best on validation.
-        margin: the largest difference in accuracy that is called none.
 
     Raises:
         UserError: there is no seed, or not that one, or only one example.
     """
     scores = scores.without_subsets()
     entrants = lineup(scores, best_seed)
-    rows = table_rows(entrants, best_seed, margin)
+    rows = table_rows(entrants, MARGIN)
     found = complementarity(scores, entrants)
     return Summary(
         scores.task,
         len(scores.ids),
         rows,
         best_seed,
-        found.seeds_agree,
         _largest([row.accuracy_gain.detectable for row in rows if row.accuracy_gain]),
         _twins(scores),
         metric=scores.metric,
@@ -119,7 +110,6 @@ def summarize(scores: Scores, best_seed: str, *, margin: float = MARGIN) -> Summ
         },
         complementarity=found,
         example_groups=by_example_group(scores.groups, entrants),
-        margin=margin,
     )
 
 

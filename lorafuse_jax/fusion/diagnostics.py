@@ -45,13 +45,16 @@ class Diagnostics(NamedTuple):
     quiet: Float[Array, " L"]
 
 
-def diagnose(pair: LoraPair, quantile: float = 0.9) -> Diagnostics:
+LARGE = 0.9
+"""Quantile of a member's magnitudes from which on an entry is large, as in stage 1 of SeedLoRA."""
+
+
+def diagnose(pair: LoraPair, quantile: float = LARGE) -> Diagnostics:
     """How members of one module relate, in every layer.
 
     Args:
         pair: leaves [S, L, I, R] and [S, L, R, O], S at least 2.
-        quantile: of a member's magnitudes; from there on an entry is large, as in stage 1 of
-            ``seedlora``.
+        quantile: of a member's magnitudes; from there on an entry is large.
 
     Raises:
         UserError: there is only one member.
@@ -60,15 +63,36 @@ def diagnose(pair: LoraPair, quantile: float = 0.9) -> Diagnostics:
         raise UserError("there is one member: nothing to compare it with")
     exact = jax.tree.map(lambda x: x.astype(jnp.promote_types(x, jnp.float32)), pair)
     gram = inner_products(exact)
-    norms = root(jnp.diagonal(gram, axis1=-2, axis2=-1))
-    lengths = norms[:, :, None] * norms[:, None, :]
-    cosines = jnp.where(lengths == 0, 0, gram / jnp.where(lengths == 0, 1, lengths))
+    norms, cosines = root(jnp.diagonal(gram, axis1=-2, axis2=-1)), cosines_of(gram)
 
     def one_layer(layer: LoraPair) -> tuple[Any, ...]:
         return *_angles(layer), *_entry_shares(layer, quantile)
 
     by_layer = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), exact)
     return Diagnostics(norms, cosines, *jax.lax.map(one_layer, by_layer))
+
+
+def cosines_of(gram: Float[Any, "*L S S"]) -> Float[Any, "*L S S"]:
+    """Cosines from inner products, of NumPy or JAX arrays; 0 where a member is zero."""
+    squares = gram.diagonal(axis1=-2, axis2=-1)
+    lengths = (squares[..., :, None] * squares[..., None, :]) ** 0.5
+    return gram / (lengths + (lengths == 0))
+
+
+def shares_of_entries(entries: Float[Any, "S ..."], thresholds: Float[Any, "S ..."]) -> list[Any]:
+    """Shares of entries: of one sign (over pairs), robust, conflicting; see ``Diagnostics``.
+
+    Args:
+        entries: of every member, NumPy's or JAX's.
+        thresholds: from which on a member's entry is large; broadcast against ``entries``.
+    """
+    members, up, down = len(entries), entries > 0, entries < 0
+    positive, negative = up.sum(0), down.sum(0)
+    alike = positive * (positive - 1) + negative * (negative - 1)
+    large = abs(entries) >= thresholds
+    large_up, large_down = (large & up).any(0), (large & down).any(0)
+    shares = (alike / (members * (members - 1)), large_up ^ large_down, large_up & large_down)
+    return [share.mean() for share in shares]
 
 
 def norm_after(op: Operator, stacked: Adapter, key: Key[Array, ""]) -> Float[Array, ""]:
@@ -115,17 +139,8 @@ def _angles(layer: LoraPair) -> tuple[Array, Array, Array]:
 
 def _entry_shares(layer: LoraPair, quantile: float) -> tuple[Array, ...]:
     thresholds = member_quantiles(layer, quantile)[:, None]
-    members = layer.lora_a.shape[0]
-
-    def count(row: Float[Array, "S O"]) -> Float[Array, " 3"]:
-        positive, negative = (row > 0).sum(0), (row < 0).sum(0)
-        alike = positive * (positive - 1) + negative * (negative - 1)
-        large = (jnp.abs(row) >= thresholds) & (row != 0)
-        up, down = (large & (row > 0)).any(0), (large & (row < 0)).any(0)
-        shares = [alike / (members * (members - 1)), up ^ down, up & down]
-        return jnp.stack([jnp.mean(share) for share in shares])
-
-    alike, robust, conflicting = fuse_rows(layer, count).mean(0)
+    shares = fuse_rows(layer, lambda row: jnp.stack(shares_of_entries(row, thresholds)))
+    alike, robust, conflicting = shares.mean(0)
     return alike, robust, conflicting, 1 - robust - conflicting
 
 

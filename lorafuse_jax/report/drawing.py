@@ -147,14 +147,15 @@ def lines(
     """Curves with axes and a legend.
 
     Args:
-        curves: with at least one point between them; all y above 0 where ``log``.
+        curves: with at least one point between them.
         label: what a screen reader says of it.
         x_name: of the axis, written at its end.
         y_name: likewise.
-        log: the y axis is logarithmic.
+        log: the y axis is logarithmic, if all y are above 0.
     """
-    bend = math.log10 if log else float
     points = [(float(x), float(y)) for curve in curves for x, y in curve.points]
+    log = log and all(y > 0 for _, y in points)
+    bend = math.log10 if log else float
     across, x_marks = _scale(min(x for x, _ in points), max(x for x, _ in points), margin=0.0)
     low, high = min(y for _, y in points), max(y for _, y in points)
     up, _ = _scale(bend(low), bend(high))
@@ -182,11 +183,7 @@ def lines(
     below = _axis([(across(x), f"{x:g}") for x in x_marks])
     legend = tag(
         "ul",
-        *(
-            tag("li", tag("span", class_=f"swatch {c.style}"), c.label, class_="")
-            for c in curves
-            if c.label
-        ),
+        *(tag("li", tag("span", class_=f"swatch {c.style}"), c.label) for c in curves if c.label),
         class_="legend",
     )
     whole = tag("div", tag("div", plot, below, class_="axes"), role="img", aria_label=label)

@@ -122,7 +122,7 @@ def html_document(title: str, lead: str, parts: Sequence[Part]) -> str:
 
 def _parts(run: RunReport) -> list[Part]:
     most = _examples_each(run.results)
-    choices = [choose(result.scores, most) for result in run.results]
+    choices = [choose(result.scores.without_subsets(), most) for result in run.results]
     parts = [_verdicts(run.results)]
     parts += [
         _result(number, result, choice)
@@ -184,7 +184,7 @@ def _examples(results: Sequence[Result], choices: Sequence[Choice]) -> Part:
 
 def _examples_each(results: Sequence[Result]) -> int:
     """So many examples of each benchmark that the page stays small enough to be mailed."""
-    texts = sum(TEXT_LENGTH * len(result.scores.models) for result in results)
+    texts = sum(TEXT_LENGTH * len(result.scores.without_subsets().models) for result in results)
     return max(FEWEST_EXAMPLES, min(MOST_EXAMPLES, EXAMPLE_LETTERS // texts))
 
 

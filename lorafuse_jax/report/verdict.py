@@ -42,6 +42,8 @@ def in_one_sentence(found: Mapping[Finding, Sequence[str]], margin: float) -> st
         found: names by finding.
         margin: the largest difference that is called none.
     """
+    if not found:
+        return "there is no fused model to compare with the mean seed"
     if list(found) == ["open"]:
         return "nothing can be told apart from the mean seed"
     parts = []
@@ -57,7 +59,9 @@ def verdict(summary: Summary) -> list[str]:
 
     What is said of a row is its finding: see ``statistics.conclude``.
     """
-    paragraphs = [_measure("Accuracy", _accuracy(summary), 100, 1, "points", summary.margin)]
+    if not (accuracy := _accuracy(summary)):
+        return ["lorafuse fuse makes fused models, and lorafuse evaluate lets them answer."]
+    paragraphs = [_measure("Accuracy", accuracy, 100, 1, "points", summary.margin)]
     likely = [
         _Tested(row, row.likelihood_gain, row.likelihood_p, row.likelihood_finding)
         for row in summary.rows
@@ -67,7 +71,7 @@ def verdict(summary: Summary) -> list[str]:
         paragraphs.append(_measure("Log-likelihood", likely, 1, 3, "nats a token", 0.0))
     paragraphs.append(f"{power(summary)} Not told apart does not mean equal.")
     paragraphs += [
-        f"{first} and {second} gave the same answer to every example: they count as one result."
+        f"{first} and {second} gave the same answer to every example: one result under two names."
         for first, second in summary.twins
     ]
     return paragraphs

@@ -76,6 +76,9 @@ def evaluate(
     posed = [pose(name, limit, checker) for name in tasks]
     posed = posed or [pose_data(config["data"], limit, checker)]
     posed = [replace(one, benchmark=with_programs(one.benchmark, unsafe=unsafe)) for one in posed]
+    for one in posed:
+        if len(one.questions) < 2:
+            raise UserError(f"{one.label}: one question is too few for statistics; ask two or more")
     model, members = load_evaluated(run)
     members += subset_members(run, model, subsets)
     asked = [prepare(run, one, model, config["template"]) for one in posed]

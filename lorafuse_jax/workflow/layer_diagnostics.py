@@ -1,12 +1,12 @@
-"""How a run's seeds relate layer by layer, for its report; in NumPy, as compiling takes longer.
+"""How a run's seeds relate layer by layer, for its report: some rows of each matrix.
 
-Kept in ``RUN/diagnostics.json`` for as long as no adapter changes. ``lorafuse inspect`` measures
-more of the same, with principal angles, in JAX.
+Kept in ``RUN/diagnostics.json`` for as long as no adapter changes. By the formulas of
+``fusion.diagnostics``, on NumPy arrays: compiling them for every shape takes longer than this.
+``lorafuse inspect`` takes all rows, and principal angles.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,15 @@ from lorafuse_jax.formats.dense import DELTA_FILE, ENDING, is_dense
 from lorafuse_jax.formats.dora import is_dora
 from lorafuse_jax.formats.layers import LayerKey, parse_hf_name
 from lorafuse_jax.formats.tensors import files_of, open_tensors
+from lorafuse_jax.fusion.diagnostics import LARGE, cosines_of, shares_of_entries
 from lorafuse_jax.report.sections.diagnostics import LayerDiagnostics, ModuleDiagnostics
 from lorafuse_jax.run_folder import RunFolder
-from lorafuse_jax.types import LoraPair, UserError
+from lorafuse_jax.types import ENDS, LoraPair, UserError
 from lorafuse_jax.workflow.method_full import is_whole_model
 from lorafuse_jax.workflow.remembered import remembered
 
 ROWS = 64
-LARGE = 0.9
-"""Quantile of a member's magnitudes from which on an entry is large, as in ``diagnose``."""
-
+"""Of a matrix that are looked at for signs."""
 Factors = tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]
 """[I, R] and [R, O]; a dense matrix [I, O] has an empty one beside it."""
 Update = dict[LayerKey, Callable[[], Factors]]
@@ -44,6 +43,9 @@ def layer_diagnostics(run: RunFolder) -> LayerDiagnostics | str:
             run.path / "diagnostics.json",
             {**seeds, **fused},
             lambda: asdict(_measure(seeds, fused)),
+            rows=ROWS,
+            large=LARGE,
+            shares=list(ModuleDiagnostics.__dataclass_fields__),
         )
     except UserError as error:
         return f"The updates of the seeds cannot be compared: {error}."
@@ -79,15 +81,17 @@ def _measure(seeds: Mapping[str, Path], fused: Mapping[str, Path]) -> LayerDiagn
     for key in keys:
         matrices = [update[key]() for update in updates.values()]
         gram = np.array([[_inner(a, b) for b in matrices] for a in matrices])
-        for name, square in zip(seeds, gram.diagonal(), strict=True):
-            squares[name][key.layer] += square
-        measured = (_mean_cosine(gram), *_entry_shares([_some_rows(m) for m in matrices]))
+        if key.module not in ENDS:
+            for name, square in zip(seeds, gram.diagonal(), strict=True):
+                squares[name][key.layer] += square
+        cosine = cosines_of(gram)[np.triu_indices(len(gram), 1)].mean()
+        measured = (cosine, *_shares([_some_rows(m) for m in matrices]))
         for field, value in zip(fields, measured, strict=True):
             values[key.module][field][key.layer] = float(value)
     for name, path in fused.items():
         for key, read in _open(path).items():
-            matrix = read()
-            if key.layer < layers:
+            if key.layer < layers and key.module not in ENDS:
+                matrix = read()
                 squares[name][key.layer] += _inner(matrix, matrix)
     norms = {name: np.sqrt(square).tolist() for name, square in squares.items()}
     return LayerDiagnostics(
@@ -148,20 +152,7 @@ def _some_rows(matrix: Factors) -> Float[np.ndarray, "rows O"]:
     return _whole((matrix[0][rows], matrix[1]))
 
 
-def _mean_cosine(gram: Float[np.ndarray, "S S"]) -> float:
-    lengths = np.sqrt(np.outer(gram.diagonal(), gram.diagonal()))
-    cosines = np.divide(gram, lengths, out=np.zeros_like(gram), where=lengths > 0)
-    return float(cosines[np.triu_indices(len(gram), 1)].mean())
-
-
-def _entry_shares(members: list[Float[np.ndarray, "rows O"]]) -> tuple[float, float, float]:
-    """Entries of one sign (mean over pairs), robust and conflicting ones; see ``Diagnostics``."""
-    signs = [np.sign(member) for member in members]
-    same = [np.mean((a == b) & (a != 0)) for a, b in combinations(signs, 2)]
-    up, down = np.zeros((2, *members[0].shape), bool)
-    for member, sign in zip(members, signs, strict=True):
-        size = np.abs(member)
-        large = (size >= np.quantile(size, LARGE)) & (size > 0)
-        up |= large & (sign > 0)
-        down |= large & (sign < 0)
-    return float(np.mean(same)), float(np.mean(up ^ down)), float(np.mean(up & down))
+def _shares(members: list[Float[np.ndarray, "rows O"]]) -> list[float]:
+    entries = np.stack(members)
+    thresholds = np.quantile(np.abs(entries), LARGE, axis=(1, 2), keepdims=True)
+    return shares_of_entries(entries, thresholds)

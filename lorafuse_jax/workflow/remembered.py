@@ -8,19 +8,23 @@ from typing import Any
 from lorafuse_jax.run_folder import write_atomically
 
 
-def remembered(file: Path, folders: Mapping[str, Path], find: Callable[[], Any]) -> Any:
+def remembered(
+    file: Path, folders: Mapping[str, Path], find: Callable[[], Any], **settings: Any
+) -> Any:
     """What ``find`` says, or said before about the same weights.
 
     Args:
         file: JSON, written here.
-        folders: by name, whose safetensors files it is about; their sizes and times are compared.
+        folders: by name, whose files it is about; sizes and times of weights and configurations
+            are compared.
         find: gives what JSON can hold.
+        settings: what else it depends on, likewise.
     """
     state = {
         f"{name}/{path.name}": [path.stat().st_size, path.stat().st_mtime_ns]
         for name, folder in folders.items()
-        for path in sorted(folder.glob("*.safetensors"))
-    }
+        for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+    } | settings
     known = _read(file)
     if known is None or known["of"] != state:
         known = {"of": state, "found": find()}

@@ -92,17 +92,22 @@ def results_of(run: RunFolder) -> list[Result]:
     Raises:
         UserError: nothing was evaluated, or not all models have answered.
     """
-    best = f"seed-{best_seed(run)}"
+    best, there = f"seed-{best_seed(run)}", set(run.fused_names())
     results = []
     for archive in archives_of(run):
         archive.score(benchmark_of(archive.asked()))
-        scores = archive.scores()
+        answers = archive.answers()
+        gone = {one.model for one in answers.values() if one.kind == "fused"} - there
+        if gone:
+            names, label = ", ".join(sorted(gone)), archive.asked()["label"]
+            console.print(f"{label}: left out, being no longer in {run.path / 'fused'}: {names}")
+        scores = archive.scores(without=gone)
         results.append(
             Result(
                 summary=summarize(scores, best),
                 scores=scores,
                 questions={question.id: question for question in archive.questions()},
-                answers=archive.answers(),
+                answers=answers,
                 by_size=accuracy_by_size(scores, fused_of_each(run, operators_of(scores))),
             )
         )

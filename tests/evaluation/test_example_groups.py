@@ -23,7 +23,9 @@ def test_macro_average_counts_every_group_the_same():
     # Mean seed: (2 + 1) / 6 and (0 + 1) / 4.
     assert fused.gain.value == pytest.approx((0.5 + 0.25) / 2)
     students = stats.ttest_1samp([0.5, 0.25], 0).confidence_interval()
-    assert (fused.gain.low, fused.gain.high) == pytest.approx((students.low, students.high))
+    assert students.low < -1 and students.high > 1  # which gains cannot be
+    assert (fused.gain.low, fused.gain.high) == (-1, 1)
+    assert (fused.macro.low, fused.macro.high) == (0, 1)
     assert all((line.gain is None) == (line.kind not in ("fused", "vote")) for line in found.lines)
 
 
@@ -42,3 +44,19 @@ def test_spread_of_groups_as_hard_as_each_other_is_the_noise_and_of_others_is_mo
 
 def test_examples_without_groups_have_no_such_table():
     assert by_example_group([""] * 4, entrants_of(np.ones((3, 4)))) is None
+
+
+def test_intervals_over_many_groups_are_students_and_noise_is_of_their_sizes():
+    rng = np.random.default_rng(4)
+    sizes = rng.integers(2, 9, 30)
+    groups = np.repeat([f"t{n}" for n in range(30)], sizes).tolist()
+    right = (rng.random((3, sizes.sum())) < 0.6).astype(float)
+    fused = next(x for x in by_example_group(groups, entrants_of(right)).lines if x.kind == "fused")
+    index = np.repeat(np.arange(30), sizes)
+    shares = np.array([right[:, index == n].mean(axis=1) for n in range(30)])
+    students = stats.ttest_1samp(shares[:, 2] - shares[:, :2].mean(1), 0).confidence_interval()
+    assert (fused.gain.low, fused.gain.high) == pytest.approx((students.low, students.high))
+    noise = np.sqrt(np.mean(right[2].var(ddof=1) / sizes))
+    assert (
+        fused.noise == pytest.approx(noise) and noise > 1.02 * right[2].std() / sizes.mean() ** 0.5
+    )

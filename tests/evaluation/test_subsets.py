@@ -68,5 +68,5 @@ def test_tables_have_a_line_a_size(scores):
     lines = accuracy_by_size(scores, {})
     text = subset_markdown(lines)
     assert f"| mean | 2 | 3 | {100 * lines[1].fused['mean'].accuracy.value:.1f} [" in text
-    # The mean seed; two of union, intersection and vote; the subsets of two operators.
-    assert text.count("\n| ") == 1 + 1 + 3 * 2 + 2
+    # The mean seed; two of union and intersection; one vote; the subsets of two operators.
+    assert text.count("\n| ") == 1 + 1 + 2 * 2 + 1 + 2

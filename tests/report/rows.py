@@ -5,7 +5,8 @@ from lorafuse_jax.evaluation.summary import Row, Summary
 
 
 def gain(value, low, high, seeds=2):
-    return Comparison(Interval(float(value), float(low), float(high)), 0.01, 0.05, seeds=seeds)
+    interval = Interval(float(value), float(low), float(high))
+    return Comparison(interval, 0.01, 0.05, interval, interval, 0.1, seeds)
 
 
 def row_of(name, comparison, p, margin=0.02):
@@ -16,4 +17,4 @@ def row_of(name, comparison, p, margin=0.02):
 
 
 def summary_of(*tested_rows, twins=()):
-    return Summary("t/test", 200, list(tested_rows), "seed-1", 0.8, 0.05, list(twins))
+    return Summary("t/test", 200, list(tested_rows), "seed-1", 0.05, list(twins))

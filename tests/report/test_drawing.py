@@ -56,6 +56,14 @@ def test_lines_go_through_their_points():
     assert down[0] > down[2] and html.count("<circle") == 3
 
 
+def test_a_loss_of_zero_is_drawn_on_a_plain_axis():
+    curve = Curve("a", "s0", [(0.0, 4.0), (1.0, 2.0), (2.0, 0.0)])
+    html = lines([curve], "words", x_name="x", y_name="y", log=True)
+    (path,) = re.findall(r'points="([^"]+)"', html)
+    down = [float(pair.split(",")[1]) for pair in path.split()]
+    assert down[1] - down[0] == pytest.approx(down[2] - down[1])
+
+
 def test_text_is_escaped_once_and_html_stays():
     assert tag("p", "<b>", tag("b", "a&b"), title='"') == (
         '<p title="&quot;">&lt;b&gt;<b>a&amp;b</b></p>'

@@ -108,7 +108,7 @@ def test_overlap_tells_union_intersection_and_chance(result):
     assert f"right on {seeds.any(0).mean():.0%} of 120" in html
     assert f"every one on {seeds.all(0).mean():.0%}" in html
     assert f"it would be {1 - np.prod(1 - rates):.0%} and {np.prod(rates):.0%}" in html
-    agree = rows_of(html[html.index("Agreement: both") : html.index("Agreement beyond")])["mean"][1]
+    agree = rows_of(html[html.index("Agreement on") : html.index("Agreement beyond")])["mean"][1]
     both = (result.scores.primary[5] == result.scores.primary[1]).mean()
     assert agree == f"{100 * both:.0f}"
 

@@ -1,5 +1,6 @@
 """``lorafuse report``: what a run leaves, told again; commands that make the run anew."""
 
+import html
 import json
 import shlex
 import shutil
@@ -14,6 +15,7 @@ from lorafuse_jax import cli
 from lorafuse_jax.formats import read_provenance
 from lorafuse_jax.formats.dense import save_dense
 from lorafuse_jax.fusion.diagnostics import diagnose
+from lorafuse_jax.report.table import format_p
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.types import DenseDelta, UserError
 from lorafuse_jax.workflow import layer_diagnostics as diagnostics_module
@@ -258,6 +260,23 @@ def renamed(run, out, names):
     return other
 
 
+def test_a_fused_adapter_that_is_gone_is_left_out_and_said(run, inputs, tmp_path, capsys):
+    copy = RunFolder(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path)
+    shutil.rmtree(copy.fused_path("mine"))
+    evaluate(copy, [f"{inputs[1]}/test"], 4)
+    (summary,) = report(copy)
+    assert "mine" not in {row.name for row in summary.rows} and summary.examples == 4
+    assert "left out, being no longer in" in capsys.readouterr().out
+
+
+def test_one_question_is_refused_before_anything_is_asked(run, inputs):
+    before = archives_of(run)[0].answers_path.read_text()
+    with pytest.raises(UserError, match="sums/test: one question is too few for statistics"):
+        evaluate(run, [f"{inputs[1]}/test"], 1)
+    assert archives_of(run)[0].answers_path.read_text() == before
+
+
 def test_several_runs_are_reported_together(run, tmp_path, monkeypatch):
     other = renamed(run, tmp_path / "b", {1: 3, 2: 4})
     shutil.rmtree(other.fused_path("mine"))
@@ -267,6 +286,9 @@ def test_several_runs_are_reported_together(run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lorafuse", "report", str(run.path), str(other.path)])
     cli.main()
     page = (run.path / "groups.html").read_text()
+    for gain in (row.gain for row in report_groups([run, other])[0].rows if row.gain):
+        flips, student = (f"p {format_p(p)}" for p in (gain.sign_flip_p, gain.student_p))
+        assert f"sign flips {flips}, Student's t {student};" in html.unescape(page)
     assert "Over 2 groups of seeds" in page and "mine is not compared: there is none in b" in page
     table = (run.path / "groups.md").read_text()
     assert "## sums/test" in table and "| mean of seeds |" in table

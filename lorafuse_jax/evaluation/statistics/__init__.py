@@ -34,7 +34,6 @@ from lorafuse_jax.evaluation.statistics.interval import (
 from lorafuse_jax.evaluation.statistics.paired import (
     Exchange,
     exchange,
-    mcnemar,
     sign_flip_p_value,
     smallest_p_value,
 )
@@ -58,7 +57,6 @@ __all__ = [
     "gain_over_seeds",
     "hierarchical_bootstrap",
     "holm",
-    "mcnemar",
     "mean_interval",
     "pigeonhole_bootstrap",
     "resolution",

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from lorafuse_jax.evaluation.statistics.crossed import crossed_estimate, gain_over_seeds
+from lorafuse_jax.evaluation.statistics.crossed import crossed_estimate, gain_over_seeds, whole_at
 from lorafuse_jax.evaluation.statistics.hierarchical import pigeonhole_bootstrap
 from lorafuse_jax.evaluation.statistics.interval import LEVEL, Interval
 from lorafuse_jax.evaluation.statistics.paired import sign_flip_p_value
@@ -37,10 +37,10 @@ class Comparison:
     difference: Interval
     p_value: float
     detectable: float | None
-    over_examples: Interval | None = None
-    bootstrap: Interval | None = None
-    detectable_over_seeds: float | None = None
-    seeds: int = 2
+    over_examples: Interval
+    bootstrap: Interval
+    detectable_over_seeds: float | None
+    seeds: int
 
 
 def compare_with_mean_seed(
@@ -60,7 +60,8 @@ def compare_with_mean_seed(
     """
     difference = row - seeds.mean(axis=0)
     estimate = gain_over_seeds(row, seeds, bounded=bounded)
-    unit = resolution(row, seeds) / len(seeds) if bounded else 0.0
+    counted = bounded and whole_at(np.concatenate([row[None], seeds])) is not None
+    unit = resolution(row, seeds) / len(seeds) if counted else 0.0
     return Comparison(
         estimate.interval(),
         sign_flip_p_value(difference),

@@ -27,6 +27,8 @@ from scipy import optimize, stats
 from lorafuse_jax.evaluation.statistics.interval import LEVEL, Interval
 
 POWER = 0.8
+FINEST = 256
+"""Answers right k times of so many, at most, are counted; finer values are real numbers."""
 LEAST = -np.log((1 - LEVEL) / 2) / stats.norm.ppf(0.5 + LEVEL / 2)
 """Standard errors of a mean of shares, times the number of examples, are no smaller."""
 
@@ -58,18 +60,18 @@ class Estimate:
     Attributes:
         value: the mean.
         variances: of it, over examples and over seeds or groups.
-        most: what it can be at most, up or down; intervals end there.
+        within: the least and the most that it can be; intervals end there.
     """
 
     value: float
     variances: Variances
-    most: float = float("inf")
+    within: tuple[float, float] = (-np.inf, np.inf)
 
     def interval(self) -> Interval:
         """Of 95 %."""
         half = float(self.variances.half_width((1 - LEVEL) / 2))
-        low, high = max(self.value - half, -self.most), min(self.value + half, self.most)
-        return Interval(self.value, low, high)
+        low, high = self.within
+        return Interval(self.value, max(self.value - half, low), min(self.value + half, high))
 
     def p_value(self) -> float:
         """Two-sided, that the mean is zero; below 0.05 exactly where the interval excludes zero."""
@@ -124,18 +126,40 @@ def gain_over_groups(gains: Float[np.ndarray, "G E"], *, bounded: bool) -> Estim
     return crossed_estimate(gains, bounded=bounded)
 
 
-def crossed_estimate(values: Float[np.ndarray, "K E"], *, bounded: bool) -> Estimate:
-    """The mean of a table whose rows and columns are both drawn; one row: over columns alone."""
-    most = 1.0 if bounded else float("inf")
-    return Estimate(float(values.mean()), crossed_variances(values, bounded=bounded), most)
+def crossed_estimate(
+    values: Float[np.ndarray, "K E"], *, bounded: bool, within: tuple[float, float] | None = None
+) -> Estimate:
+    """The mean of a table whose rows and columns are both drawn; one row: over columns alone.
+
+    Args:
+        values: the table.
+        bounded: whether they are shares in [0, 1], or differences of such.
+        within: what the mean can be; None is [-1, 1] where bounded, and anything elsewhere.
+    """
+    if within is None:
+        within = (-1.0, 1.0) if bounded else (-np.inf, np.inf)
+    return Estimate(float(values.mean()), crossed_variances(values, bounded=bounded), within)
 
 
 def crossed_variances(values: Float[np.ndarray, "*sims K E"], *, bounded: bool) -> Variances:
-    """The variances of the means of many tables at once."""
+    """The variances of the means of many tables at once.
+
+    The floor is for answers that are right or wrong, or right k times of n: of real numbers, such
+    as perplexities, a small spread is one.
+    """
     rows, columns = values.shape[-2:]
     over_columns = values.mean(axis=-2).var(axis=-1, ddof=1) / columns
-    if bounded:
+    if bounded and whole_at(values) is not None:
         over_columns = np.maximum(over_columns, (LEAST / columns) ** 2)
     over_rows = values.mean(axis=-1).var(axis=-1, ddof=1) / rows if rows > 1 else 0 * over_columns
     both = (np.asarray(over_columns), np.asarray(over_rows))
     return Variances(*both, (columns - 1, max(rows - 1, 1)))
+
+
+def whole_at(values: Float[np.ndarray, "..."]) -> int | None:
+    """The least whole number, up to ``FINEST``, times which all values are whole; None if none."""
+    known = np.unique(np.abs(values))
+    for scale in range(1, FINEST + 1) if len(known) <= FINEST else ():
+        if np.allclose(known * scale, np.round(known * scale), rtol=0, atol=1e-7):
+            return scale
+    return None

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy import stats
 
-from lorafuse_jax.evaluation.statistics.crossed import gain_over_seeds
+from lorafuse_jax.evaluation.statistics.crossed import gain_over_seeds, whole_at
 from lorafuse_jax.evaluation.statistics.interval import Interval
 from lorafuse_jax.evaluation.statistics.resampling import AT_ONCE, RESAMPLES
 
-FINEST = 256
-"""Differences that are multiples of 1/256 or coarser are tested exactly."""
 ROUNDING = 1e-13
 """Of the FFT: a p-value below it is given as this."""
 
@@ -25,32 +23,24 @@ class Exchange:
         lost: the other way round.
         p_value: exact test that both are equally many, two-sided: McNemar's where answers are right
             or wrong, the sign test where there are shares.
-        mid_p: the same counting half the probability of what was seen, whose errors are nearer to
-            5 % where few examples differ (Fagerland, Lydersen and Laake 2013).
         difference: mean over examples of the first's value minus the second's, with its interval
-            over examples. None where an exchange was made by hand.
+            over examples.
         corrected_p: of ``p_value``, over a family that is named where it is used. None: not one.
     """
 
     gained: int
     lost: int
     p_value: float
-    mid_p: float = 1.0
-    difference: Interval | None = None
+    difference: Interval
     corrected_p: float | None = None
-
-
-def mcnemar(first: Bool[np.ndarray, " E"], second: Bool[np.ndarray, " E"]) -> Exchange:
-    """One model's right answers against another's."""
-    return exchange(first.astype(float), second.astype(float))
 
 
 def exchange(first: Float[np.ndarray, " E"], second: Float[np.ndarray, " E"]) -> Exchange:
     """One model against another, example by example; values in [0, 1]."""
     gained, lost = int((first > second).sum()), int((first < second).sum())
-    exact, mid = _two_sided(gained, lost)
+    p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     difference = gain_over_seeds(first, second[None], bounded=True)
-    return Exchange(gained, lost, exact, mid, difference.interval())
+    return Exchange(gained, lost, p_value, difference.interval())
 
 
 def sign_flip_p_value(difference: Float[np.ndarray, " E"], seed: int = 0) -> float:
@@ -59,11 +49,14 @@ def sign_flip_p_value(difference: Float[np.ndarray, " E"], seed: int = 0) -> flo
     Were there no difference, the sign of each one would be a coin toss. Right and wrong answers
     give differences on a lattice, whose sum has an exact distribution: with ``m_e`` the differences
     as whole numbers its characteristic function is ``prod_e cos(m_e t)``, inverted by one FFT. Real
-    numbers (log-likelihoods) are tested by random flips, the observed one counted.
+    numbers (log-likelihoods) are tested by random flips, the observed one counted; a few of them,
+    such as the gains of some groups, by all flips.
     """
-    lattice = _whole_numbers(difference)
-    if lattice is None:
-        return _by_random_flips(difference, seed)
+    scale = whole_at(difference)
+    if scale is None:
+        few = 2 ** len(difference) <= RESAMPLES
+        return _by_all_flips(difference) if few else _by_random_flips(difference, seed)
+    lattice = np.round(difference * scale).astype(np.int64)
     magnitudes, repeats = np.unique(np.abs(lattice[lattice != 0]), return_counts=True)
     largest, observed = int(magnitudes @ repeats), abs(int(lattice.sum()))
     period = 2 * largest + 1
@@ -82,14 +75,12 @@ def smallest_p_value(count: int) -> float:
     return min(1.0, 2.0 ** (1 - count))
 
 
-def _whole_numbers(difference: Float[np.ndarray, " E"]) -> np.ndarray | None:
-    """The differences times the least whole number that makes them whole; None if none does."""
-    values = np.unique(np.abs(difference))
-    scales = range(1, FINEST + 1) if len(values) <= FINEST else ()
-    for scale in scales:
-        if np.allclose(values * scale, np.round(values * scale), rtol=0, atol=1e-7):
-            return np.round(difference * scale).astype(np.int64)
-    return None
+def _by_all_flips(difference: Float[np.ndarray, " n"]) -> float:
+    signs = 1 - 2 * np.unpackbits(
+        np.arange(2 ** len(difference), dtype=">u2").view(np.uint8).reshape(-1, 2), axis=1
+    )[:, -len(difference) :].astype(float)
+    sums, observed = np.abs(signs @ difference), abs(difference.sum())
+    return float((sums >= observed * (1 - 1e-12)).mean())
 
 
 def _by_random_flips(difference: Float[np.ndarray, " E"], seed: int) -> float:
@@ -104,13 +95,3 @@ def _by_random_flips(difference: Float[np.ndarray, " E"], seed: int) -> float:
         # Ties come from rounding alone.
         reached += int((np.abs(sums) >= observed * (1 - 1e-5)).sum())
     return (1 + reached) / (RESAMPLES + 1)
-
-
-def _two_sided(gained: int, lost: int) -> tuple[float, float]:
-    """Exact p and mid-p of a fair coin."""
-    differing = gained + lost
-    if differing == 0:
-        return 1.0, 1.0
-    seen = float(stats.binom.pmf(gained, differing, 0.5))
-    exact = float(stats.binomtest(gained, differing).pvalue)
-    return exact, exact - (seen if gained != lost else seen / 2)

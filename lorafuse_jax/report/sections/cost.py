@@ -81,7 +81,9 @@ def _generated(results: Sequence[Result]) -> Html:
     told = [result for result in results if any(one.generated for one in result.answers.values())]
     if not told:
         return Html("")
-    models = list(dict.fromkeys(model for result in told for model in result.scores.models))
+    models = list(
+        dict.fromkeys(model for result in told for model in result.scores.without_subsets().models)
+    )
     sums = [_tokens_by_model(result) for result in told]
     rows = [Row([model, *(_mean(own.get(model)) for own in sums)]) for model in models]
     return table(

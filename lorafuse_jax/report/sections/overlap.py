@@ -34,14 +34,14 @@ def overlap(result: Result, choice: Choice, prefix: str) -> Html:
     found = result.summary.complementarity
     if found is None:
         return Html("")
-    examples = result.summary.examples
+    examples, on = result.summary.examples, f" on {result.summary.task}"
     return join(
         [
             paragraphs(_in_words(found, examples)),
             _solved_by(found, examples),
-            _matrix("Agreement: both right or both wrong, % of examples", found, found.agree),
-            _more(found),
-            _moved(found, result.scores.ids, choice, prefix),
+            _matrix(f"Agreement{on}: both right or both wrong, % of examples", found, found.agree),
+            _more(found, on),
+            _moved(found, on, result.scores.ids, choice, prefix),
         ]
     )
 
@@ -51,8 +51,8 @@ def _in_words(found: Complementarity, examples: int) -> list[str]:
     if seeds < 2:
         return ["There is one seed: no other that it could have something in common with."]
     said = (
-        f"At least one of the {seeds} seeds is right on {found.union.value:.0%} of {examples} "
-        f"examples, every one on {found.intersection.value:.0%}. Had they nothing in common but "
+        f"At least one of the {seeds} seeds is right on {found.union:.0%} of {examples} "
+        f"examples, every one on {found.intersection:.0%}. Had they nothing in common but "
         f"their accuracies, it would be {found.union_by_chance:.0%} and "
         f"{found.intersection_by_chance:.0%}."
     )
@@ -98,16 +98,18 @@ def _matrix(caption: str, found: Complementarity, values: Sequence[Sequence[floa
     return table(caption, ["model", *found.models], rows, classes="heat")
 
 
-def _more(found: Complementarity) -> Html:
+def _more(found: Complementarity, on: str) -> Html:
     inner = [
-        _matrix("Agreement beyond chance: Cohen's kappa, times 100", found, found.kappa),
+        _matrix(f"Agreement beyond chance{on}: Cohen's kappa, times 100", found, found.kappa),
     ]
     if found.same_answer is not None:
-        inner.append(_matrix("The same answer, % of examples", found, found.same_answer))
+        inner.append(_matrix(f"The same answer{on}, % of examples", found, found.same_answer))
     return details("Agreement beyond chance, and the same answers", *inner)
 
 
-def _moved(found: Complementarity, ids: Sequence[str], choice: Choice, prefix: str) -> Html:
+def _moved(
+    found: Complementarity, on: str, ids: Sequence[str], choice: Choice, prefix: str
+) -> Html:
     if not found.moved:
         return Html("")
     number_of = {id: number for number, id in enumerate(ids)}
@@ -121,7 +123,7 @@ def _moved(found: Complementarity, ids: Sequence[str], choice: Choice, prefix: s
         for one in found.moved
     ]
     return table(
-        "What only the fused model solves, and what it loses",
+        f"What only the fused model solves{on}, and what it loses",
         ["model", *(("count", "which") * 3)],
         rows,
         groups=[

@@ -9,7 +9,15 @@ from lorafuse_jax.report.table import SIGNIFICANT, format_p, gain_cell, percent
 from lorafuse_jax.report.text_table import escaped, markdown_rows
 from lorafuse_jax.report.verdict import in_one_sentence
 
-HEADINGS = ("model", "accuracy % [95 %]", "gain, points [95 %]", "p", "over best seed [95 %]")
+HEADINGS = (
+    "model",
+    "accuracy % [95 %]",
+    "gain, points [95 %]",
+    "p",
+    "over best seed [95 %]",
+    "log-lik. gain [95 %]",
+    "p",
+)
 
 
 def groups_verdict(summary: GroupedSummary) -> Html:
@@ -42,7 +50,7 @@ def groups_table(summary: GroupedSummary) -> Html:
         f"{len(summary.groups)} groups of seeds on {summary.task}",
         [*HEADINGS, *summary.groups],
         rows,
-        groups=[("", 1), ("all groups", 4), ("accuracy % of each group", len(summary.groups))],
+        groups=[("", 1), ("all groups", 6), ("accuracy % of each group", len(summary.groups))],
         note=caption(summary),
     )
 
@@ -68,7 +76,7 @@ def groups_figure(summary: GroupedSummary) -> Html:
 
 def cells(row: GroupedRow) -> tuple[str | Cell, ...]:
     """A line of the table but for the groups' own columns."""
-    gain, best = row.gain, row.gain_over_best
+    gain, best, likely = row.gain, row.gain_over_best, row.likelihood_gain
     sure = gain is not None and gain.corrected_p < SIGNIFICANT
     over = (
         ""
@@ -81,6 +89,8 @@ def cells(row: GroupedRow) -> tuple[str | Cell, ...]:
         Cell("" if gain is None else _points(gain), "sure" if sure else ""),
         "" if gain is None else format_p(gain.corrected_p),
         over,
+        "" if likely is None else gain_cell(likely, likely.corrected_p, 1, 3, 3),
+        "" if likely is None else format_p(likely.corrected_p),
     )
 
 
@@ -101,7 +111,8 @@ def caption(summary: GroupedSummary) -> str:
         f"{summary.task}, {summary.examples} examples, {len(summary.groups)} groups of seeds, each "
         "fused by itself. Gains are over the group's own mean seed, with intervals over groups and "
         "examples; p is of the same, corrected (Holm) for the rows tested; * is p below 0.05. The "
-        "gain over the best seed on validation is not corrected."
+        "gain over the best seed on validation is not corrected. Log-likelihood is in nats a "
+        "token, and a family of its own."
     )
 
 
