@@ -62,12 +62,12 @@ class Row:
     likelihood_finding: Finding | None = None
 
 
-def table_rows(entrants: list[Entrant], margin: float) -> list[Row]:
+def table_rows(entrants: list[Entrant], margin: float | None) -> list[Row]:
     """All rows, the tested ones with their tests, corrected.
 
     Args:
         entrants: the line-up.
-        margin: the largest difference in accuracy that is called none.
+        margin: the largest difference that is called none; None: equivalence is not asked.
     """
     tested = [_tested(one, entrants) for one in of_kind(entrants, *TESTED)]
     corrected = iter(_concluded(_corrected(tested), margin))
@@ -120,7 +120,7 @@ def _corrected(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _concluded(rows: Sequence[Row], margin: float) -> list[Row]:
+def _concluded(rows: Sequence[Row], margin: float | None) -> list[Row]:
     return [
         replace(
             row,

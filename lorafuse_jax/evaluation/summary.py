@@ -16,12 +16,15 @@ from lorafuse_jax.evaluation.statistics import (
     accuracy_interval,
     compare_with_mean_seed,
     holm,
+    whole_at,
 )
 
 MARGIN = 0.02
 """Differences in accuracy up to two points are called none; ours, as there is no convention."""
 
-__all__ = ["MARGIN", "MetricLine", "Row", "RowKind", "Summary", "summarize"]
+ACCURACY = "accuracy"
+
+__all__ = ["ACCURACY", "MARGIN", "MetricLine", "Row", "RowKind", "Summary", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Summary:
         complementarity: what models have right beyond one another.
         example_groups: results by subject or template; None where examples have no groups.
         margin: the largest difference in accuracy that findings call none.
+        measure: what the compared values are called: accuracy where answers are right or wrong, or
+            right so many times of some; else the metric's own name.
     """
 
     task: str
@@ -74,6 +79,7 @@ class Summary:
     complementarity: Complementarity | None = None
     example_groups: ExampleGroups | None = None
     margin: float = MARGIN
+    measure: str = ACCURACY
 
     def row(self, kind: RowKind) -> Row:
         """The first row of that kind."""
@@ -92,7 +98,8 @@ def summarize(scores: Scores, best_seed: str) -> Summary:
     """
     scores = scores.without_subsets()
     entrants = lineup(scores, best_seed)
-    rows = table_rows(entrants, MARGIN)
+    measure = scores.metric if whole_at(scores.primary) is None else ACCURACY
+    rows = table_rows(entrants, MARGIN if measure == ACCURACY else None)
     found = complementarity(scores, entrants)
     return Summary(
         scores.task,
@@ -110,6 +117,7 @@ def summarize(scores: Scores, best_seed: str) -> Summary:
         },
         complementarity=found,
         example_groups=by_example_group(scores.groups, entrants),
+        measure=measure,
     )
 
 

@@ -36,7 +36,7 @@ def results_figure(summary: Summary) -> Figure:
     left, *right = figure.subplots(1, 1 + both, sharey=True, squeeze=False)[0]
     _panel(left, [(row, row.accuracy) for row in rows], 100, "{:.1f}", frames_base=True)
     left.set_yticks(range(len(rows)), [row.name for row in rows])
-    left.set_xlabel("accuracy, %")
+    left.set_xlabel(f"{summary.measure}, %")
     for axes in right:
         _panel(axes, likelihoods, 1, "{:.3f}", frames_base=False)
         axes.set_xlabel("log-likelihood of the reference, nats per token")

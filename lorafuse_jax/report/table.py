@@ -7,6 +7,7 @@ from rich.text import Text
 from lorafuse_jax.evaluation.grouped_gain import GroupedGain
 from lorafuse_jax.evaluation.seed_groups import GroupedSummary
 from lorafuse_jax.evaluation.statistics import Comparison, Interval
+from lorafuse_jax.evaluation.summary import ACCURACY as ACCURACY_NAME
 from lorafuse_jax.evaluation.summary import Row, RowKind, Summary
 from lorafuse_jax.report.markup import Cell, Html
 from lorafuse_jax.report.markup import Row as HtmlRow
@@ -43,10 +44,14 @@ def caption(summary: Summary) -> str:
 def power(summary: Summary) -> str:
     """What the test of accuracy could have seen, as a sentence."""
     if summary.detectable is None:
-        return f"{summary.examples} examples are too few to find any difference in accuracy."
+        return (
+            f"{summary.examples} examples are too few to find any difference in {summary.measure}."
+        )
+    points = 100 * summary.detectable
     return (
-        f"A single test of {summary.examples} examples finds a true difference in accuracy of "
-        f"{100 * summary.detectable:.0f} points with probability 0.8."
+        f"A single test of {summary.examples} examples finds a true difference in "
+        f"{summary.measure} of {points:{'.0f' if points >= 1 else '.1g'}} points with "
+        "probability 0.8."
     )
 
 
@@ -83,7 +88,7 @@ def terminal_table(summary: Summary) -> Table:
     """For a terminal of 80 columns or more; some of the log-likelihood columns are on the page."""
     table = Table(title=summary.task, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
-    for heading in ("accuracy %", "gain, points", "p", "log-lik.", "gain"):
+    for heading in (f"{summary.measure} %", "gain, points", "p", "log-lik.", "gain"):
         table.add_column(heading, justify="right", no_wrap=True)
     best = best_cells(summary)
     for row in summary.rows:
@@ -124,7 +129,8 @@ def markdown_table(summary: Summary) -> str:
                 for column, cell in enumerate(plain)
             ]
         )
-    return f"{markdown_rows(HEADINGS, rows)}\n\n{escaped(caption(summary))}\n"
+    headings = [heading.replace(ACCURACY_NAME, summary.measure) for heading in HEADINGS]
+    return f"{markdown_rows(headings, rows)}\n\n{escaped(caption(summary))}\n"
 
 
 def html_table(summary: Summary) -> Html:
@@ -142,7 +148,7 @@ def html_table(summary: Summary) -> Html:
         )
         for row in summary.rows
     ]
-    groups = [("", 1), ("accuracy", 3), ("log-likelihood of the reference", 3)]
+    groups = [("", 1), (summary.measure, 3), ("log-likelihood of the reference", 3)]
     return html(
         f"Every model on {summary.task}",
         SHORT_HEADINGS[:columns],

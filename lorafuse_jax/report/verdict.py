@@ -32,7 +32,7 @@ def headline(summary: Summary) -> str:
     found: dict[Finding, list[str]] = {}
     for one in _accuracy(summary):
         found.setdefault(one.finding, []).append(one.row.name)
-    return f"In accuracy, {in_one_sentence(found, summary.margin)}."
+    return f"In {summary.measure}, {in_one_sentence(found, summary.margin)}."
 
 
 def in_one_sentence(found: Mapping[Finding, Sequence[str]], margin: float) -> str:
@@ -61,7 +61,9 @@ def verdict(summary: Summary) -> list[str]:
     """
     if not (accuracy := _accuracy(summary)):
         return ["lorafuse fuse makes fused models, and lorafuse evaluate lets them answer."]
-    paragraphs = [_measure("Accuracy", accuracy, 100, 1, "points", summary.margin)]
+    paragraphs = [
+        _measure(summary.measure.capitalize(), accuracy, 100, 1, "points", summary.margin)
+    ]
     likely = [
         _Tested(row, row.likelihood_gain, row.likelihood_p, row.likelihood_finding)
         for row in summary.rows

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from lorafuse_jax.evaluation.summary import summarize
+from lorafuse_jax.report.table import power
+from lorafuse_jax.report.verdict import headline
 from lorafuse_jax.types import UserError
 from tests.evaluation.given import matrix, scores
 
@@ -118,3 +120,20 @@ def test_results_by_group_are_there_where_examples_have_groups():
     assert found.sizes == {"x": 4, "y": 6}
     seed = next(line for line in found.lines if line.name == "seed-2")
     assert seed.accuracy == pytest.approx({"x": 0.5, "y": 2 / 6})
+
+
+def test_real_numbers_are_called_by_their_name_and_have_no_floor_of_right_and_wrong():
+    rng = np.random.default_rng(0)
+    models = {f"seed-{n}": "seed" for n in (1, 2, 3)} | {"mean": "fused"}
+    hardness = rng.uniform(0.05, 0.3, 62)
+    values = np.stack([hardness + rng.normal(0, 1e-3, 62) for _ in models])
+    values[3] += 0.009
+    summary = summary_of(matrix(models, models.values(), values, list(map(str, range(62)))))
+    difference = summary.row("fused").accuracy_gain.difference
+    assert difference.excludes_zero() and difference.high - difference.low < 0.005
+    assert (summary.measure, summary_of(scores()).measure) == ("correct", "accuracy")
+    assert summary.detectable < 0.001
+    assert headline(summary).startswith("In correct, mean is better than the mean seed; majority")
+    # How small a difference in such a measure is none, nobody has said.
+    assert {row.finding for row in summary.rows} == {None, "better", "open"}
+    assert "difference in correct of 0." in power(summary)

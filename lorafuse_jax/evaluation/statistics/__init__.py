@@ -19,6 +19,7 @@ from lorafuse_jax.evaluation.statistics.crossed import (
     crossed_estimate,
     gain_over_groups,
     gain_over_seeds,
+    whole_at,
 )
 from lorafuse_jax.evaluation.statistics.hierarchical import (
     hierarchical_bootstrap,
@@ -62,5 +63,6 @@ __all__ = [
     "resolution",
     "sign_flip_p_value",
     "smallest_p_value",
+    "whole_at",
     "wilson",
 ]

@@ -21,7 +21,7 @@ def intervals(summary: Summary) -> Html:
     mean = summary.row("mean seed").accuracy.value
     drawn = [
         figure(
-            f"Accuracy on {summary.task}, per cent",
+            f"{summary.measure.capitalize()} on {summary.task}, per cent",
             _bars([(row, row.accuracy) for row in summary.rows], 100, 1, signed=False, line=mean),
             note=OWN,
         )
@@ -29,7 +29,7 @@ def intervals(summary: Summary) -> Html:
     accuracy = [(r, r.accuracy_gain.difference) for r in summary.rows if r.accuracy_gain]
     likelihood = [(r, r.likelihood_gain.difference) for r in summary.rows if r.likelihood_gain]
     for title, rows, factor, digits in (
-        ("Gain in accuracy over the mean seed, points", accuracy, 100, 1),
+        (f"Gain in {summary.measure} over the mean seed, points", accuracy, 100, 1),
         ("Gain in log-likelihood over the mean seed, nats a token", likelihood, 1, 3),
     ):
         if rows:
@@ -50,7 +50,7 @@ def _other_ways(summary: Summary) -> Html:
     if not rows:
         return Html("")
     whole = table(
-        f"Gain in accuracy on {summary.task}, points, by what is taken to vary",
+        f"Gain in {summary.measure} on {summary.task}, points, by what is taken to vary",
         ["model", "examples", "and seeds", "the same, bootstrap", "examples", "and seeds"],
         rows,
         groups=[("", 1), ("95 % interval over", 3), ("least true gain found, varying", 2)],

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lorafuse_jax.evaluation.complementarity import Complementarity
+from lorafuse_jax.evaluation.summary import ACCURACY
 from lorafuse_jax.report.drawing import Bar, bars
 from lorafuse_jax.report.markup import (
     Cell,
@@ -26,15 +27,18 @@ IDS_SHOWN = 12
 def overlap(result: Result, choice: Choice, prefix: str) -> Html:
     """Union and intersection of the seeds, the agreement of all pairs, and who wins what.
 
+    Nothing where answers are not right or wrong.
+
     Args:
         result: of the benchmark.
         choice: the examples that are shown; ids of these are links.
         prefix: of their ids on the page.
     """
-    found = result.summary.complementarity
-    if found is None:
+    summary = result.summary
+    found = summary.complementarity
+    if found is None or summary.measure != ACCURACY:
         return Html("")
-    examples, on = result.summary.examples, f" on {result.summary.task}"
+    examples, on = summary.examples, f" on {summary.task}"
     return join(
         [
             paragraphs(_in_words(found, examples)),
