@@ -35,7 +35,9 @@ def make_engine(model: Model, stop_tokens: Sequence[str] = ()) -> Engine:
         extend=partial(extend_rows, config),
         logits=partial(row_logits, config),
         score=partial(row_scores, config),
-        stop_tokens=(*model.stop_tokens, *(_token_id(model, name) for name in stop_tokens)),
+        stop_tokens=tuple(
+            dict.fromkeys([*model.stop_tokens, *(_token_id(model, name) for name in stop_tokens)])
+        ),
         context_length=config.context_length,
     )
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lorafuse_jax.evaluation.benchmark import Benchmark, Question, Response
+from lorafuse_jax.evaluation.benchmark import Benchmark, Question, Response, Score
 from lorafuse_jax.evaluation.records import (
     Answer,
     Mark,
@@ -94,12 +94,23 @@ class Archive:
                     f"({before.where}): the data changed between two evaluations; remove "
                     f"{self.path} and evaluate again"
                 )
+        if known and len(new) == len(questions):
+            raise UserError(
+                f"{self.path} holds answers to other questions, such as {next(iter(known))}; "
+                f"{new[0].where} begins with {new[0].id}: give one of the data sets another "
+                "name, or remove the folder"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         append(self.questions_path, new)
         if not file.exists():
-            beside = file.with_name(".task.json")
-            beside.write_text(json.dumps(asked, indent=1) + "\n")
-            beside.replace(file)
+            self.describe(asked)
+
+    def describe(self, asked: dict[str, Any]) -> None:
+        """Write ``task.json``, which is whole or as it was."""
+        file = self.path / "task.json"
+        beside = file.with_name(".task.json")
+        beside.write_text(json.dumps(asked, indent=1) + "\n")
+        beside.replace(file)
 
     def questions(self) -> list[Question]:
         """All that was asked, in order.
@@ -118,51 +129,48 @@ class Archive:
         return questions
 
     def answers(self) -> dict[tuple[str, str], Answer]:
-        """By question and model; the last where one was asked again after it had changed."""
-        return {(one.id, one.model): one for one in read_answers(self.answers_path)}
+        """By question and model; those of a model that has changed since are left out."""
+        lines = read_answers(self.answers_path)
+        newest = {one.model: one.weights for one in lines}
+        return {(one.id, one.model): one for one in lines if one.weights == newest[one.model]}
 
-    def score(self, benchmark: Benchmark) -> int:
-        """Score all answers that have no score by this version of the benchmark.
+    def due(self, benchmark: Benchmark) -> list[Answer]:
+        """The answers that have no score by this version of the benchmark."""
+        marks = self._marks()
+        return [o for key, o in self.answers().items() if not _is_of(marks.get(key), o, benchmark)]
+
+    def score(self, benchmark: Benchmark, *, anew: bool = False) -> int:
+        """Score all answers that are due.
+
+        Args:
+            benchmark: that was asked.
+            anew: all of them; the scores that are there stay until these are whole.
 
         Returns:
             How many were scored.
 
         Raises:
-            UserError: an answer to a question that was not asked, or the folder is damaged.
+            UserError: an answer to a question that was not asked, the folder is damaged, or what
+                the scorer needs is not there.
         """
         questions = {question.id: question for question in self.questions()}
-        marks = self._marks()
-        lines = read_answers(self.answers_path)
-        for number, one in enumerate(lines, start=1):
+        for number, one in enumerate(read_answers(self.answers_path), start=1):
             if one.id not in questions:
                 where = f"{self.answers_path}:{number}"
                 raise UserError(f"{where}: an answer to {one.id}, which was not asked; remove it")
-        answers = {(one.id, one.model): one for one in lines}
-        due = [one for key, one in answers.items() if not _is_of(marks.get(key), one, benchmark)]
+        due = list(self.answers().values()) if anew else self.due(benchmark)
+        path = self.scores_path.with_suffix(".anew") if anew else self.scores_path
+        if anew:
+            path.unlink(missing_ok=True)
         for start in range(0, len(due), SCORED_AT_ONCE):
             some = due[start : start + SCORED_AT_ONCE]
             scores = benchmark.score(
                 [questions[one.id] for one in some], [response_of(one) for one in some]
             )
-            append(
-                self.scores_path,
-                [
-                    Mark(
-                        id=one.id,
-                        model=one.model,
-                        weights=one.weights,
-                        version=benchmark.version,
-                        values={
-                            name: float(score.values[name])
-                            for name in benchmark.metrics
-                            if name in score.values
-                        },
-                        answer=score.answer,
-                        fault=score.fault,
-                    )
-                    for one, score in zip(some, scores, strict=True)
-                ],
-            )
+            marks = [_marked(o, s, benchmark) for o, s in zip(some, scores, strict=True)]
+            append(path, marks)
+        if anew and due:
+            path.replace(self.scores_path)
         return len(due)
 
     def scores(self, without: Collection[str] = ()) -> Scores:
@@ -221,7 +229,8 @@ class Archive:
 
     def _check_same(self, asked: dict[str, Any]) -> None:
         before = self.asked()
-        different = [key for key in asked if before.get(key) != asked[key]]
+        keys = asked.keys() - {"asked_as"}
+        different = [key for key in sorted(keys) if before.get(key) != asked[key]]
         if different:
             listed = "; ".join(f"{k} {before.get(k)!r} then, {asked[k]!r} now" for k in different)
             raise UserError(
@@ -237,6 +246,19 @@ def response_of(answer: Answer) -> Response:
         log_probs=tuple(answer.log_probs),
         tokens=tuple(answer.tokens),
         greedy=tuple(answer.greedy),
+    )
+
+
+def _marked(answer: Answer, score: Score, benchmark: Benchmark) -> Mark:
+    values = {n: float(score.values[n]) for n in benchmark.metrics if n in score.values}
+    return Mark(
+        id=answer.id,
+        model=answer.model,
+        weights=answer.weights,
+        version=benchmark.version,
+        values=values,
+        answer=score.answer,
+        fault=score.fault,
     )
 
 

@@ -281,6 +281,8 @@ def each(score: Callable[[Question, Response], Score], metrics: Sequence[str]) -
 def _safely(score, question: Question, response: Response, metrics: Sequence[str]) -> Score:
     try:
         return score(question, response)
+    except UserError:  # something is missing here, which no answer is to blame for
+        raise
     except Exception as error:  # what a model says may break a parser; one example, not the run
         fault = f"{type(error).__name__}: {error}"
         return Score(values=dict.fromkeys(metrics, 0.0), fault=fault)

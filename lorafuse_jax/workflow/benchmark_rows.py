@@ -33,7 +33,9 @@ def rows_of(benchmark: Benchmark, place: str, split: str = "") -> Found:
     source = benchmark.source
     wanted = split or source.split
     if place:
-        path = Path(place)
+        path = Path(place).expanduser()
+        if not path.exists():
+            raise UserError(f"{place} does not exist; name a file or folder of {benchmark.name}")
         return Found(
             _of_file(path, benchmark) if path.is_file() else _of_folder(path, source, wanted)
         )

@@ -1,6 +1,6 @@
 """Which benchmark a name means, and its questions, checked before a model is loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,27 @@ class Posed:
     """A benchmark's questions, ready to be encoded.
 
     Attributes:
-        label: as in tables: ``gsm8k@metamath``, ``my-data/test``; ``gsm8k-packaged@metamath`` where
-            no hub has answered, and a part is asked that ``lorafuse fetch`` gets.
+        label: as in tables: ``gsm8k@metamath``, ``my-data/test``; ``gsm8k:mine@metamath`` of a
+            local copy; ``gsm8k-packaged@metamath`` where no hub has answered, and the part that
+            ``lorafuse fetch`` gets is asked.
         benchmark: which it is.
         convention: in which it is asked.
-        questions: what is asked.
+        every: all questions that there are.
+        limit: the first so many are asked; None is all.
+        asked_as: what ``--tasks`` was given; "" where it was not.
     """
 
     label: str
     benchmark: Benchmark
     convention: Convention
-    questions: list[Question]
+    every: list[Question]
+    limit: int | None
+    asked_as: str
+
+    @property
+    def questions(self) -> list[Question]:
+        """What is asked."""
+        return self.every[: self.limit]
 
 
 def pose(name: str, limit: int | None, checker: str | None = None) -> Posed:
@@ -44,7 +54,7 @@ def pose(name: str, limit: int | None, checker: str | None = None) -> Posed:
     Args:
         name: ``NAME``, ``NAME@CONVENTION`` or ``NAME/SPLIT@CONVENTION``, each with ``:PATH`` for a
             local copy, of a benchmark; or a data set's name, file or folder, or either with
-            ``/SPLIT``.
+            ``/SPLIT``. A benchmark's name means the benchmark; ``./NAME`` is a folder.
         limit: the first so many; None is all.
         checker: how answers of a data set are compared; None is what its task.json says, or as
             numbers.
@@ -55,28 +65,32 @@ def pose(name: str, limit: int | None, checker: str | None = None) -> Posed:
     head, _, place = name.partition(":")
     known, at, convention = head.partition("@")
     known, _, split = known.partition("/") if at else (known, "", "")
-    if known in BENCHMARKS and not Path(name).exists():
-        return _of_benchmark(BENCHMARKS[known], convention, split, place, limit)
-    if "@" in head and not Path(name).exists():
+    if known in BENCHMARKS:
+        return _of_benchmark(BENCHMARKS[known], convention, split, place, limit, name)
+    if at and not name.startswith((".", "/", "~")):
         raise UserError(f"no benchmark {known!r}; there are {', '.join(BENCHMARKS)}")
-    return pose_data(name, limit, checker)
+    return pose_data(name, limit, checker, asked_as=name)
 
 
-def pose_data(name: str, limit: int | None, checker: str | None = None) -> Posed:
+def pose_data(
+    name: str, limit: int | None, checker: str | None = None, asked_as: str = ""
+) -> Posed:
     """The questions of a data set, even where a benchmark has its name; see ``pose``."""
     head, slash, tail = name.rpartition("/")
     with_split = bool(slash) and tail in SPLITS
     task = load_any_task(head if with_split else name)
     split = tail if with_split else "test"
     if not task.splits.get(split):
-        raise UserError(f"{name}: no {split} examples; there are {', '.join(task.splits)}")
+        there = ", ".join(split for split, examples in task.splits.items() if examples)
+        raise UserError(f"{name}: no {split} examples; there are {there}")
     benchmark = _own(task, checker)
-    rows = [_row(one, n) for n, one in enumerate(task.splits[split][:limit], start=1)]
+    rows = [_row(one, n) for n, one in enumerate(task.splits[split], start=1)]
     for row in rows:
         if row.value["answer"] is None:
             raise UserError(f"{row.where}: no 'answer' to check; add one to every line")
     convention = benchmark.convention("")
-    return Posed(f"{task.name}/{split}", benchmark, convention, benchmark.questions(rows, ""))
+    every = benchmark.questions(rows, "")
+    return Posed(f"{task.name}/{split}", benchmark, convention, every, limit, asked_as)
 
 
 def benchmark_of(asked: Mapping[str, Any]) -> Benchmark:
@@ -94,25 +108,52 @@ def benchmark_of(asked: Mapping[str, Any]) -> Benchmark:
     raise UserError(f"{asked['label']}: this version knows no benchmark or checker {name!r}")
 
 
+def is_own(asked: Mapping[str, Any]) -> bool:
+    """Whether a folder of answers is of a data set, compared by a checker."""
+    return asked["benchmark"].startswith(OWN)
+
+
+def own_name(checker: str, questions: Sequence[Question]) -> str:
+    """The name of the benchmark that these questions make with a checker.
+
+    Raises:
+        UserError: there is no such checker, or it could match none of a question's answers.
+    """
+    found = _checker(checker)
+    for question in questions:
+        if problem := found.problem(question.gold):
+            raise UserError(f"{question.where}: {problem}; name another checker")
+    return OWN + found.name
+
+
 def _of_benchmark(
-    benchmark: Benchmark, convention: str, split: str, place: str, limit: int | None
+    benchmark: Benchmark,
+    convention: str,
+    split: str,
+    place: str,
+    limit: int | None,
+    asked_as: str,
 ) -> Posed:
     chosen = benchmark.convention(convention)
     rows, packaged = rows_of(benchmark, place, split)
     shots = shots_of(benchmark, place) if chosen.shots else []
     name = next(n for n, other in benchmark.conventions.items() if other is chosen)
-    questions = benchmark.questions(rows[:limit], name, shots)
+    every = benchmark.questions(rows, name, shots)
     marks = ("-packaged" if packaged else "") + (f"/{split}" if split else "")
-    return Posed(f"{benchmark.name}{marks}@{name}", benchmark, chosen, questions)
+    marks += f":{Path(place).stem}" if place else ""
+    return Posed(f"{benchmark.name}{marks}@{name}", benchmark, chosen, every, limit, asked_as)
 
 
 def _own(task: Task, checker: str | None) -> Benchmark:
-    chosen: str = checker or task.checker or "number"
-    if chosen not in CHECKERS:
+    found = _checker(checker or task.checker or "number")
+    return own_benchmark(OWN + found.name, found)
+
+
+def _checker(name: str) -> Checker:
+    if name not in CHECKERS:
         listed = "\n".join(f"  {one.name}: {one.about}" for one in CHECKERS.values())
-        raise UserError(f"no checker {chosen!r}; there are\n{listed}")
-    found: Checker = CHECKERS[chosen]
-    return own_benchmark(f"{OWN}{found.name}", found)
+        raise UserError(f"no checker {name!r}; there are\n{listed}")
+    return CHECKERS[name]
 
 
 def _row(example: Example, number: int) -> Row:

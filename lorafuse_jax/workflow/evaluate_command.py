@@ -10,6 +10,7 @@ from lorafuse_jax.evaluation.checkers import CHECKERS
 from lorafuse_jax.evaluation.tasks import BENCHMARKS
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.text_generation import ROW_BUDGET
+from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.evaluate import evaluate, rescore
 from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
 from lorafuse_jax.workflow.report import report
@@ -66,12 +67,13 @@ class Evaluate:
     def run(self) -> None:
         """Ask, then show."""
         run = RunFolder(self.run_folder)
+        self._check()
         if self.harness:
             settings = {k: vars(self)[k] for k in ("fewshot", "limit", "rows", "chat", "include")}
             evaluate_with_harness(run, HarnessRequest(tasks=self.harness, **settings))
             return
         if self.rescore:
-            rescore(run, self.unsafe)
+            rescore(run, checker=self.checker, unsafe=self.unsafe)
         else:
             evaluate(
                 run,
@@ -83,3 +85,15 @@ class Evaluate:
                 unsafe=self.unsafe,
             )
         report(run)
+
+    def _check(self) -> None:
+        """No option is silently of no use."""
+        idle: tuple[str, ...] = ("fewshot", "chat", "include")
+        verb = "without --harness"
+        if self.harness:
+            idle, verb = ("tasks", "checker", "subsets", "rescore", "unsafe"), "with --harness"
+        elif self.rescore:
+            idle, verb = (*idle, "tasks", "limit", "subsets"), "with --rescore"
+        for name in idle:
+            if getattr(self, name) not in (None, False, ()):
+                raise UserError(f"--{name} means nothing {verb}")

@@ -9,7 +9,7 @@ import numpy as np
 from lorafuse_jax.data.encode import encode_all
 from lorafuse_jax.data.rows import Example, Turn
 from lorafuse_jax.data.templates import CHAT
-from lorafuse_jax.evaluation.benchmark import Decoding, Question
+from lorafuse_jax.evaluation.benchmark import Decoding, Framing, Question
 from lorafuse_jax.generation.request import Request, samples
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.types import UserError
@@ -43,22 +43,28 @@ def requests_of(posed: Posed, model: Model, template: str) -> list[list[Request]
     framing = posed.convention.framing
     if framing == "chat" and not getattr(model.tokenizer, "chat_template", None):
         raise UserError(f"{posed.label}: {model.path} has no chat template; use another convention")
-    context = model.config.context_length
-    if framing == "rolling":
-        pairs = [_windows(question, model, context) for question in posed.questions]
-    elif framing == "plain":
-        pairs = [_plain(question, model.tokenizer) for question in posed.questions]
-    else:
-        pairs = _framed(posed.questions, model.tokenizer, CHAT if framing == "chat" else template)
-    for question, own in zip(posed.questions, pairs, strict=True):
-        if framing != "rolling":
-            _check_length(question, own, context)
-    decoding = posed.convention.decoding
-    longest = max((len(pair.reference) for own in pairs for pair in own), default=0)
+    decoding, context = posed.convention.decoding, model.config.context_length
     most = decoding.max_new_tokens
+    # Of all questions, so that an answer is not cut elsewhere when more of them are asked.
+    pairs = _pairs(posed.every if most is None else posed.questions, framing, model, template)
     if most is None:
+        longest = max((len(pair.reference) for own in pairs for pair in own), default=0)
         most = math.ceil(1.25 * longest)
-    return [_requests(own, number, decoding, most, context) for number, own in enumerate(pairs)]
+    asked = pairs[: len(posed.questions)]
+    if framing != "rolling":
+        for question, own in zip(posed.questions, asked, strict=True):
+            _check_length(question, own, context)
+    return [_requests(own, number, decoding, most, context) for number, own in enumerate(asked)]
+
+
+def _pairs(
+    questions: Sequence[Question], framing: Framing, model: Model, template: str
+) -> list[list[Pair]]:
+    if framing == "rolling":
+        return [_windows(question, model, model.config.context_length) for question in questions]
+    if framing == "plain":
+        return [_plain(question, model.tokenizer) for question in questions]
+    return _framed(questions, model.tokenizer, CHAT if framing == "chat" else template)
 
 
 def _requests(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from lorafuse_jax.evaluation.archive import Archive
 from lorafuse_jax.evaluation.seed_groups import GroupedSummary, summarize_groups
 from lorafuse_jax.evaluation.subsets import accuracy_by_size, operators_of
 from lorafuse_jax.evaluation.summary import Summary, summarize
@@ -23,17 +24,27 @@ from lorafuse_jax.workflow.compared_subsets import fused_of_each
 from lorafuse_jax.workflow.evaluate import archives_of
 from lorafuse_jax.workflow.layer_diagnostics import layer_diagnostics
 from lorafuse_jax.workflow.members import best_seed
+from lorafuse_jax.workflow.programs import with_programs
 from lorafuse_jax.workflow.progress import console
-from lorafuse_jax.workflow.rerun import rerun_of
+from lorafuse_jax.workflow.rerun import evaluate_command, rerun_of
+from lorafuse_jax.workflow.run_lock import locked
 
 
 def report(run: RunFolder) -> list[Summary]:
     """Show and write what the answers of a run are worth.
 
     Raises:
-        UserError: there are none, or not all models have answered.
+        UserError: there are none, or not all models have answered to a benchmark; after all that
+            is whole was shown and written.
     """
-    results = results_of(run)
+    results, problems = [], []
+    for archive in archives_of(run):
+        try:
+            results.append(_result(run, archive))
+        except UserError as problem:
+            problems.append(str(problem))
+    if problems and not results:
+        raise UserError("\n".join(problems))
     summaries = [result.summary for result in results]
     for result in results:
         summary = result.summary
@@ -43,6 +54,8 @@ def report(run: RunFolder) -> list[Summary]:
             console.print(subset_table(result.by_size))
             console.print(CAPTION, style="dim", soft_wrap=False)
     _write(run, results)
+    if problems:
+        raise UserError("\n".join(problems))
     return summaries
 
 
@@ -92,26 +105,30 @@ def results_of(run: RunFolder) -> list[Result]:
     Raises:
         UserError: nothing was evaluated, or not all models have answered.
     """
-    best, there = f"seed-{best_seed(run)}", set(run.fused_names())
-    results = []
-    for archive in archives_of(run):
-        archive.score(benchmark_of(archive.asked()))
-        answers = archive.answers()
-        gone = {one.model for one in answers.values() if one.kind == "fused"} - there
-        if gone:
-            names, label = ", ".join(sorted(gone)), archive.asked()["label"]
-            console.print(f"{label}: left out, being no longer in {run.path / 'fused'}: {names}")
+    return [_result(run, archive) for archive in archives_of(run)]
+
+
+def _result(run: RunFolder, archive: Archive) -> Result:
+    benchmark, label = benchmark_of(archive.asked()), archive.asked()["label"]
+    if archive.due(benchmark):
+        with locked(run.path):
+            archive.score(with_programs(benchmark, unsafe=False))
+    answers = archive.answers()
+    fused = {one.model for one in answers.values() if one.kind == "fused"}
+    if gone := fused - set(run.fused_names()):
+        names = ", ".join(sorted(gone))
+        console.print(f"{label}: left out, being no longer in {run.path / 'fused'}: {names}")
+    try:
         scores = archive.scores(without=gone)
-        results.append(
-            Result(
-                summary=summarize(scores, best),
-                scores=scores,
-                questions={question.id: question for question in archive.questions()},
-                answers=answers,
-                by_size=accuracy_by_size(scores, fused_of_each(run, operators_of(scores))),
-            )
-        )
-    return results
+    except UserError as problem:
+        raise UserError(f"{problem}:\n  {evaluate_command(archive, run.path)}") from None
+    return Result(
+        summary=summarize(scores, f"seed-{best_seed(run)}"),
+        scores=scores,
+        questions={question.id: question for question in archive.questions()},
+        answers=answers,
+        by_size=accuracy_by_size(scores, fused_of_each(run, operators_of(scores))),
+    )
 
 
 def _write(run: RunFolder, results: Sequence[Result]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lorafuse_jax.assets import ASSETS, asset_path
-from lorafuse_jax.data.examples import SPLITS
 from lorafuse_jax.evaluation.archive import Archive
 from lorafuse_jax.formats import read_provenance
 from lorafuse_jax.formats.dense import DELTA_FILE, is_dense
@@ -19,7 +18,7 @@ from lorafuse_jax.fusion import get_operator
 from lorafuse_jax.report.sections.rerun import Rerun
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.types import UserError
-from lorafuse_jax.workflow.benchmarks import OWN
+from lorafuse_jax.workflow.benchmarks import OWN, is_own
 from lorafuse_jax.workflow.method_full import is_whole_model
 from lorafuse_jax.workflow.remembered import remembered
 from lorafuse_jax.workflow.train_config import TrainConfig
@@ -37,7 +36,7 @@ def rerun_of(run: RunFolder, archives: Sequence[Archive]) -> Rerun:
             commands.pop()
             notes.append(command.removeprefix("# "))
         notes += _stale(name, provenance, hashes)
-    commands += [evaluate_command(archive, config, run.path) for archive in archives]
+    commands += [evaluate_command(archive, run.path) for archive in archives]
     commands.append(f"lorafuse report {_quoted(run.path)}")
     asked = [
         (f"questions of {archive.asked()['label']}", _digest(archive.questions_path))
@@ -101,29 +100,17 @@ def fuse_command(provenance: dict[str, Any], name: str, run: Path) -> str:
     return _line(words)
 
 
-def evaluate_command(archive: Archive, config: dict[str, Any], run: Path) -> str:
+def evaluate_command(archive: Archive, run: Path) -> str:
     """``lorafuse evaluate`` of so many questions of one benchmark."""
-    asked, questions = archive.asked(), archive.questions()
-    label = asked["label"]
-    words = ["lorafuse", "evaluate", str(run), "--tasks"]
-    if asked["benchmark"].startswith(OWN):
-        words += [_data_of(label, config, questions[0].where if questions else "")]
+    asked = archive.asked()
+    words = ["lorafuse", "evaluate", str(run)]
+    words += ["--tasks", asked["asked_as"]] if asked["asked_as"] else []
+    if is_own(asked):
         words += ["--checker", asked["benchmark"].removeprefix(OWN)]
-    else:
-        words += [label]
-    return _line([*words, "--limit", str(len(questions))])
-
-
-def _data_of(label: str, config: dict[str, Any], where: str) -> str:
-    """What ``--tasks`` takes for a data set's label ``name/split``."""
-    name, _, split = label.rpartition("/")
-    for data in (_asset_name(config["data"]), config["data"]):
-        if Path(data).stem == name:
-            return f"{data}/{split}"
-    folder = Path(where.rpartition(":")[0]).parent
-    if name not in ASSETS and split in SPLITS and folder.name == name:
-        return f"{folder}/{split}"
-    return label
+    models = {one.model for one in archive.answers().values() if one.kind == "subset"}
+    if operators := sorted({model.rpartition("(")[0] for model in models}):
+        words += ["--subsets", *operators]
+    return _line([*words, "--limit", str(len(archive.questions()))])
 
 
 def _asset_name(path: str) -> str:

@@ -10,7 +10,7 @@ from lorafuse_jax.evaluation.scores import Scores
 from lorafuse_jax.evaluation.tasks.own import own_benchmark
 
 BENCHMARK = own_benchmark("number", CHECKERS["number"])
-ASKED = {"label": "t/test", "benchmark": "number", "version": 1, "likelihood": True}
+ASKED = {"label": "t/test", "benchmark": "number", "asked_as": "", "likelihood": True}
 KINDS = {"base": "base", "seed-1": "seed", "seed-2": "seed", "mean": "fused", "twin": "fused"}
 RIGHT = {
     "base": set(),

@@ -46,11 +46,15 @@ def test_models_are_by_kind_and_number_and_some_may_be_left_out(tmp_path):
     assert made.scores(without={"ties", "base"}).models == ["seed-2", "seed-11", "seed-101"]
 
 
-def test_an_adapter_that_changed_is_scored_by_its_last_answer(tmp_path):
+def test_an_adapter_that_changed_is_scored_by_its_new_answers_alone(tmp_path):
     made = archive(tmp_path)
-    append(made.answers_path, [answer("base", 0, 0, weights="new")])
+    append(made.answers_path, [answer("base", n, 0, weights="new") for n in range(9)])
+    assert made.score(BENCHMARK) == 9
+    with pytest.raises(UserError, match="base lacks 1 of 10 examples, the first is e9"):
+        made.scores()
+    append(made.answers_path, [answer("base", 9, 0, weights="new")])
     assert made.score(BENCHMARK) == 1
-    assert made.scores().primary[0, 0] == 1
+    assert made.scores().primary[0].tolist() == [1] + [0] * 9
 
 
 def test_everything_is_scored_once_and_anew_by_another_version(tmp_path):
@@ -94,8 +98,8 @@ def test_changed_data_and_other_settings_are_refused(tmp_path):
     assert len(made.questions()) == 11
     with pytest.raises(UserError, match=r"new.jsonl:1: the example e0 .*before \(t.jsonl:1\)"):
         made.open_for(ASKED, [question(0, gold="11", where="new.jsonl:1")])
-    with pytest.raises(UserError, match="version 1 then, 2 now"):
-        made.open_for(ASKED | {"version": 2}, [])
+    with pytest.raises(UserError, match="benchmark 'number' then, 'exact' now"):
+        made.open_for(ASKED | {"benchmark": "exact"}, [])
 
 
 def test_an_answer_to_what_was_not_asked_is_named(tmp_path):

@@ -126,7 +126,7 @@ def test_a_local_copy_may_be_laid_out_as_on_the_hub(tmp_path, layout):
         write_lines(folder / "test.jsonl", sums(3))
         write_lines(folder / "train.jsonl", sums(5, 10))
     posed = pose(f"gsm8k@5-shot:{tmp_path}", None)
-    assert (posed.label, len(posed.questions)) == ("gsm8k@5-shot", 3)
+    assert (posed.label, len(posed.questions)) == (f"gsm8k:{tmp_path.name}@5-shot", 3)
     assert posed.questions[0].prompt.startswith("Question: 10+10?")
 
 
@@ -134,15 +134,30 @@ def test_what_cannot_be_asked_is_told(tmp_path):
     file = write_lines(tmp_path / "g.jsonl", [*sums(2), {"question": "?", "answer": "2"}])
     with pytest.raises(UserError, match=r"g\.jsonl:3: the answer does not end in '#### n'"):
         pose(f"gsm8k:{file}", None)
-    assert len(pose(f"gsm8k:{file}", 2).questions) == 2
     with pytest.raises(UserError, match=r"g\.jsonl: a file has no train split to take worked"):
         pose(f"gsm8k@5-shot:{file}", None)
     with pytest.raises(UserError, match="has no convention 'x'"):
         pose(f"gsm8k@x:{file}", None)
     with pytest.raises(UserError, match="no benchmark 'gsm9k'; there are gsm8k"):
         pose("gsm9k@metamath", None)
-    with pytest.raises(UserError, match=r"none has no test\.jsonl"):
-        pose(f"gsm8k:{tmp_path / 'none'}", None)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty has no test\.jsonl"):
+        pose(f"gsm8k:{tmp_path / 'empty'}", None)
+    with pytest.raises(UserError, match=r"nowhere\.jsonl does not exist; name a file or folder of"):
+        pose("gsm8k:~/nowhere.jsonl", None)
+
+
+def test_a_benchmarks_name_means_the_benchmark_and_odd_paths_are_paths(tmp_path, monkeypatch):
+    odd = tmp_path / "me@corp" / "gsm8k"
+    write_lines(odd / "test.jsonl", [{"prompt": "1", "completion": "1", "answer": 1}])
+    write_lines(odd / "train.jsonl", [{"prompt": "2", "completion": "2", "answer": 2}])
+    assert pose(f"{odd}/test", None).benchmark.name == "own:number"
+    with pytest.raises(UserError, match="no transfer examples; there are train, test"):
+        pose(f"{odd}/transfer", None)
+    monkeypatch.chdir(odd.parent)
+    assert pose("./gsm8k", None).benchmark.name == "own:number"
+    with pytest.raises(UserError, match="has no convention"):
+        pose("gsm8k@nothing", None)
     write_lines(tmp_path / "math" / "algebra" / "test.jsonl", [{"problem": "?", "solution": ""}])
     with pytest.raises(UserError, match=r"math has no test\.jsonl .*counting_and_prob\S* neither"):
         pose(f"math:{tmp_path / 'math'}", None)
@@ -195,7 +210,9 @@ def test_a_run_answers_is_rescored_without_a_model_and_reported(run, tmp_path, m
     own = write_lines(tmp_path / "own.jsonl", [row | {"group": row["prompt"][8]} for row in own])
     names = [f"gsm8k@metamath:{gsm}", f"math@trained:{maths}", own]
     command(monkeypatch, "evaluate", run.path, "--checker", "math", "--tasks", *names)
-    folders = [run.evaluations_path / n for n in ("gsm8k@metamath", "math@trained", "own-test")]
+    folders = [
+        run.evaluations_path / n for n in ("gsm8k-gsm@metamath", "math-maths@trained", "own-test")
+    ]
     scores = {folder: (folder / "scores.jsonl").read_text() for folder in folders}
     values = [set(json.loads(text.splitlines()[0])["values"]) for text in scores.values()]
     assert values == [{"strict", "flexible"}, {"math_verify", "string"}, {"correct"}]
@@ -212,7 +229,7 @@ def test_a_run_answers_is_rescored_without_a_model_and_reported(run, tmp_path, m
     monkeypatch.setattr(evaluate_module, "load_evaluated", lambda run: pytest.fail("a model"))
     capsys.readouterr()
     command(monkeypatch, "evaluate", run.path, "--rescore")
-    assert "gsm8k@metamath: 9 answers scored" in capsys.readouterr().out
+    assert "gsm8k:gsm@metamath: 9 answers scored" in capsys.readouterr().out
     for folder in folders[:2]:
         lines = (folder / "scores.jsonl").read_text().splitlines()
         assert all(set(json.loads(line)["values"].values()) == {1} for line in lines)

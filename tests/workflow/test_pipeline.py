@@ -103,7 +103,7 @@ def test_commands_fuse_evaluate_and_report(finished, inputs, monkeypatch, capsys
     assert after.startswith(before) and len(after.splitlines()) == 7 * 6
     command(monkeypatch, "report", finished.path)
     shown = capsys.readouterr().out
-    for name in ("base", "seed-1", "seed-2", "mean", "loose", "majority vote"):
+    for name in ("base", "seed-1", "seed-2", "mean", "loose"):
         assert name in (finished.path / "table.md").read_text()
         assert name in shown
     assert (finished.path / "report.html").read_text().startswith("<!doctype html>")
@@ -141,12 +141,12 @@ def test_benchmarks_go_from_a_file_to_the_table(finished, monkeypatch, tmp_path,
     command(monkeypatch, "report", run.path)
     table = (run.path / "table.md").read_text()
     for label, metrics, references in (
-        ("boolq@lm-eval", ["acc", "acc_norm"], 2),
-        ("boolq@trained", ["acc", "acc_norm"], 2),
-        ("perplexity@rolling", list(METRICS), 2),
+        ("boolq:choices@lm-eval", ["acc", "acc_norm"], 2),
+        ("boolq:choices@trained", ["acc", "acc_norm"], 2),
+        ("perplexity:texts@rolling", list(METRICS), 2),
     ):
         assert label in table
-        archive = Archive(run.evaluations_path / label)
+        archive = Archive(run.evaluations_path / label.replace(":", "-"))
         assert all(len(one.log_probs) == references for one in archive.answers().values())
         found = archive.scores()
         assert found.models[:3] == ["base", "seed-1", "seed-2"] and list(found.values) == metrics

@@ -272,7 +272,7 @@ def test_a_fused_adapter_that_is_gone_is_left_out_and_said(run, inputs, tmp_path
 
 def test_one_question_is_refused_before_anything_is_asked(run, inputs):
     before = archives_of(run)[0].answers_path.read_text()
-    with pytest.raises(UserError, match="sums/test: one question is too few for statistics"):
+    with pytest.raises(UserError, match="--limit 1 is too few for statistics"):
         evaluate(run, [f"{inputs[1]}/test"], 1)
     assert archives_of(run)[0].answers_path.read_text() == before
 

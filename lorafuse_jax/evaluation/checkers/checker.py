@@ -40,3 +40,16 @@ def by_finding(
         return Score(values={METRIC: float(matches(found, question.gold))}, answer=found)
 
     return each(score, (METRIC,))
+
+
+def by_looking(matches: Callable[[str, str], bool]) -> Scorer:
+    """Score by whether a whole text is right; it has no answer that could be voted on.
+
+    Args:
+        matches: ``(text, gold)`` -> whether it is.
+    """
+
+    def score(question: Question, response: Response) -> Score:
+        return Score(values={METRIC: float(matches(response.texts[0], question.gold))})
+
+    return each(score, (METRIC,))

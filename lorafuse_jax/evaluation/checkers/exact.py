@@ -1,11 +1,12 @@
-"""Short texts, compared without case, punctuation and spacing."""
+"""Short texts, compared without case, spacing, and punctuation outside of numbers."""
 
 import re
 
 from lorafuse_jax.evaluation.checkers.checker import Checker, by_finding
+from lorafuse_jax.worked import HASHES
 
-MARK = "####"
-WORD = re.compile(r"[^\W_]+")
+WORD = re.compile(r"(?<!\w)-?\d+(?:[.,]\d+)*|[^\W_]+")
+"""A number keeps its sign and its digits together: -5 is not 5, nor is 3.5."""
 
 
 def find(text: str) -> str | None:
@@ -13,7 +14,7 @@ def find(text: str) -> str | None:
 
     Without any words, the first line that is not empty.
     """
-    _, mark, after = text.rpartition(MARK)
+    _, mark, after = text.rpartition(HASHES)
     lines = [line for line in (after if mark else text).splitlines() if line.strip()]
     chosen = next((line for line in lines if WORD.search(line)), lines[0] if lines else None)
     return None if chosen is None else normalized(chosen)

@@ -7,7 +7,9 @@ from lorafuse_jax.evaluation.checkers.checker import Checker, by_finding
 OPENING, CLOSING = r"[\s\"'*$(\[]*", r"[\s\"'*]*"
 MARKED = re.compile(rf"####{OPENING}([A-Za-z])(?![A-Za-z'])")
 SAID = re.compile(
-    r"\b[Aa]nswer(?: is)?:?" + OPENING + r"(?:\\\w+\{\(?)*([A-Z]|(?<=\()[a-z](?=\)))(?![A-Za-z'])"
+    r"\b[Aa]nswer(?: is)?:?"
+    + OPENING
+    + r"(?:\\\w+\{\(?)*(?!I [a-z])([A-Z]|(?<=\()[a-z](?=\)))(?![A-Za-z'])"
 )
 ALONE = re.compile(rf"\A{OPENING}([A-Z]){CLOSING}(?:[).,:\]]|\n|\Z)")
 IN_BRACKETS = re.compile(r"\(([A-Z])\)")

@@ -1,9 +1,10 @@
 """Numeric answers: found in a text, compared exactly."""
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, localcontext
 
 from lorafuse_jax.evaluation.checkers.checker import Checker, by_finding
+from lorafuse_jax.worked import HASHES
 
 NUMBER = re.compile(
     r"((?<![\w.)])[-+\u2212])?"  # a sign, unless it stands after something: 10-4 ends in 4
@@ -11,7 +12,6 @@ NUMBER = re.compile(
     r"((?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
     r"(/\d+)?"  # a fraction is taken whole, and then equals no number
 )
-MARK = "####"
 
 
 def extract(text: str) -> str | None:
@@ -20,7 +20,7 @@ def extract(text: str) -> str | None:
     The convention of GSM8K's references, made lenient for models that leave the mark out. Currency
     signs are left out. A fraction such as ``1/2`` comes back whole: not as 1, nor as 2.
     """
-    _, mark, after = text.rpartition(MARK)
+    _, mark, after = text.rpartition(HASHES)
     marked = NUMBER.search(after) if mark else None
     found = marked or next(reversed(list(NUMBER.finditer(text))), None)
     if found is None:
@@ -32,7 +32,10 @@ def extract(text: str) -> str | None:
 def canonical(text: str | None) -> str | None:
     """The number as text, without grouping, unit signs and closing zeros; None if it is none."""
     number = _decimal(text)
-    return None if number is None else f"{number.normalize() + 0:f}"
+    if number is None:
+        return None
+    with localcontext(prec=len(number.as_tuple().digits) + 1):  # so that no digit is lost
+        return f"{number.normalize() + 0:f}"
 
 
 def find(text: str) -> str | None:

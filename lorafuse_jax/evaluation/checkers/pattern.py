@@ -2,12 +2,12 @@
 
 import re
 
-from lorafuse_jax.evaluation.checkers.checker import Checker, by_finding
+from lorafuse_jax.evaluation.checkers.checker import Checker, by_looking
 
 
-def matches(text: str | None, gold: str) -> bool:
+def matches(text: str, gold: str) -> bool:
     """Whether the expression is found anywhere in the text; ``^`` and ``$`` are its two ends."""
-    return re.search(gold, text or "") is not None
+    return re.search(gold, text) is not None
 
 
 def _problem(gold: str) -> str | None:
@@ -21,6 +21,6 @@ def _problem(gold: str) -> str | None:
 CHECKER = Checker(
     name="regex",
     about="the answer is a regular expression, and is found in the text",
-    score=by_finding(lambda text: text, matches),
+    score=by_looking(matches),
     problem=_problem,
 )

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,8 +127,13 @@ def check_installed(*, latex_of_sympy: bool = False) -> None:
     """
     if find_spec("math_verify") is None:
         raise UserError(_not_installed("it is not installed"))
-    if latex_of_sympy and not version("antlr4-python3-runtime").startswith(ANTLR):
+    if not latex_of_sympy:
+        return
+    try:
         found = version("antlr4-python3-runtime")
+    except PackageNotFoundError:
+        found = "none"
+    if not found.startswith(ANTLR):
         raise UserError(_not_installed(f"sympy reads LaTeX with antlr {ANTLR}, here is {found}"))
 
 

@@ -62,10 +62,13 @@ def compare_with_mean_seed(
     estimate = gain_over_seeds(row, seeds, bounded=bounded)
     counted = bounded and whole_at(np.concatenate([row[None], seeds])) is not None
     unit = resolution(row, seeds) / len(seeds) if counted else 0.0
+    detectable = detectable_difference(difference, unit)
+    if bounded and detectable is not None and detectable > 1:
+        detectable = None  # no difference of shares is so large
     return Comparison(
         estimate.interval(),
         sign_flip_p_value(difference),
-        detectable_difference(difference, unit),
+        detectable,
         crossed_estimate(difference[None], bounded=bounded).interval(),
         pigeonhole_bootstrap(row, seeds),
         estimate.detectable(),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorafuse_jax.evaluation.benchmark import Benchmark, Source
-from lorafuse_jax.evaluation.tasks.choices import Item, choice_benchmark, conventions_of
+from lorafuse_jax.evaluation.tasks.choices import METRICS, Item, choice_benchmark, conventions_of
 
 
 def _prompt(row: Mapping[str, Any], shots: Sequence[Mapping[str, Any]]) -> str:
@@ -24,6 +24,7 @@ def _benchmark(name: str, config: str, count: str) -> Benchmark:
         source=Source(hub="allenai/ai2_arc", config=config),
         columns=("question", "choices", "answerKey"),
         item=_item,
+        metrics=METRICS[::-1],
         conventions=conventions_of(_prompt, "Question: ... Answer: (lm-eval's arc 1.0, 0-shot)"),
     )
 

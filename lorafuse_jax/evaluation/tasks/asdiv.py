@@ -1,11 +1,13 @@
 """ASDiv (2106.15772): 2,305 word problems of elementary school."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lorafuse_jax.evaluation.benchmark import (
     Benchmark,
     Convention,
+    Decoding,
     Question,
     Response,
     Row,
@@ -15,8 +17,11 @@ from lorafuse_jax.evaluation.benchmark import (
 )
 from lorafuse_jax.evaluation.final_number import FORMS, after_mark
 from lorafuse_jax.evaluation.tasks import word_problems
-from lorafuse_jax.evaluation.tasks.word_problems import METRICS
+from lorafuse_jax.evaluation.tasks.word_problems import HARNESS_TOKENS, METRICS
 from lorafuse_jax.types import UserError
+
+TRAINED = replace(word_problems.TRAINED, decoding=Decoding(HARNESS_TOKENS))
+"""The references are numbers alone: answers that are worked out are longer."""
 
 
 def _pose(row: Row, convention: Convention, shots: Sequence[Mapping[str, Any]]) -> Question:
@@ -64,7 +69,7 @@ BENCHMARK = Benchmark(
     ),
     columns=("body", "question", "answer"),
     conventions={
-        "trained": word_problems.TRAINED,
+        "trained": TRAINED,
         "8-shot-cot": word_problems.CHAIN_OF_THOUGHT,
     },
     pose=_pose,

@@ -54,6 +54,7 @@ def choice_benchmark(
     columns: tuple[str, ...],
     item: Callable[[Mapping[str, Any]], Item],
     conventions: Mapping[str, Convention],
+    metrics: tuple[str, ...] = METRICS,
     shots_by: str | None = None,
     version: int = 1,
 ) -> Benchmark:
@@ -70,6 +71,7 @@ def choice_benchmark(
         columns: that a row must have.
         item: a row's choices; may raise KeyError, TypeError or ValueError for a malformed one.
         conventions: their prompts.
+        metrics: the first is what leaderboards compare by.
         shots_by: see Benchmark.
         version: of prompts and scorer.
     """
@@ -82,8 +84,8 @@ def choice_benchmark(
         columns=columns,
         conventions=conventions,
         pose=partial(_pose, item),
-        score=each(score_choices, METRICS),
-        metrics=METRICS,
+        score=each(score_choices, metrics),
+        metrics=metrics,
         shots_by=shots_by,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from lorafuse_jax.evaluation.benchmark import Source
 from lorafuse_jax.evaluation.tasks.choices import (
+    METRICS,
     Item,
     as_index,
     choice_benchmark,
@@ -35,5 +36,6 @@ BENCHMARK = choice_benchmark(
     source=Source(hub="Rowan/hellaswag", split="validation", asset="hellaswag-100"),
     columns=("activity_label", "ctx_a", "ctx_b", "endings", "label"),
     item=_item,
+    metrics=METRICS[::-1],
     conventions=conventions_of(_prompt, "activity: beginning (lm-eval's hellaswag 1.0)"),
 )

@@ -21,11 +21,10 @@ from lorafuse_jax.evaluation.code import evalplus
 from lorafuse_jax.evaluation.code.scoring import METRICS, gold, scorer
 from lorafuse_jax.evaluation.sandbox import Limits
 from lorafuse_jax.evaluation.tasks.mbpp_examples import EXAMPLES
+from lorafuse_jax.evaluation.tasks.word_problems import HARNESS_TOKENS
 from lorafuse_jax.types import UserError
 
 DONE = "[DONE]"
-HARNESS_TOKENS = 256
-"""What lm-eval generates at most where a task does not say."""
 
 TEXT, SCRIPT = "text", "script"
 """What an answer is, by a convention's form: the program; something to find it in."""

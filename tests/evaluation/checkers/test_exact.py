@@ -27,3 +27,19 @@ def test_matching_is_of_words_and_nothing_never_matches():
     assert not matches(find(""), "x")
     assert matches(find("< ="), "<=") and not matches(find("<"), "<=")
     assert "is empty" in CHECKER.problem(" ") and CHECKER.problem("--") is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("(0, -5)", "(0, 5)", False),
+        ("-5", "5", False),
+        ("3.5", "3 5", False),
+        ("1,000 apples", "1,000 Apples.", True),
+        ("well-known", "well known", True),
+        ("A-5", "a 5", True),
+    ],
+)
+def test_numbers_keep_their_signs_and_digits(one, other, same):
+    assert CHECKER.problem(other) is None
+    assert matches(find(one), other) == same

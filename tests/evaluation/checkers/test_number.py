@@ -99,3 +99,9 @@ def test_a_gold_answer_that_is_no_number_is_a_problem(gold):
 )
 def test_equal_numbers_are_found_as_equal_texts(texts, found):
     assert {find(text) for text in texts} == {found}
+
+
+def test_numbers_of_many_digits_lose_none():
+    digits = "123456789012345678901234567890"
+    assert find(f"so {digits}") == digits and find(f"so {digits}.50") == f"{digits}.5"
+    assert matches(find(digits), digits) and find(digits[:-1] + "1") != digits

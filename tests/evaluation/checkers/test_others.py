@@ -29,6 +29,9 @@ def score(checker, text, gold):
         ("The answer is Albert", None),
         ("So B.\n#### c", "C"),
         ("", None),
+        ("My answer: I think it is (B).", "B"),
+        ("The answer is A because of it", "A"),
+        ("Answer: I", "I"),
     ],
 )
 def test_the_letter_is_found(text, found):
@@ -44,6 +47,7 @@ def test_the_letter_is_found(text, found):
         ("contains", "In New\nYork, of course", "new york", 1),
         ("contains", "In Newer York", "New York", 0),
         ("contains", "", "New York", 0),
+        ("contains", "it is 3.5", "5", 0),
         ("contains", "x <= 3", "<=", 1),
         ("contains", "x < 3", "<=", 0),
         ("regex", "on 3 May 2020", r"\d+ (May|June) \d{4}", 1),
