@@ -10,7 +10,7 @@ from lorafuse_jax.data.encode import Encoded
 
 
 class Batch(NamedTuple):
-    """Packed examples; with axes for seeds S and micro-batches A in front while training.
+    """Packed examples; with axes S A G in front while training: seeds, micro-batches, parts.
 
     Attributes:
         tokens: ids; 0 where there is padding.
@@ -22,13 +22,13 @@ class Batch(NamedTuple):
         loss_example: which of the packed examples it belongs to.
     """
 
-    tokens: Int32[np.ndarray, "*SA B T"]
-    segments: Int32[np.ndarray, "*SA B T"]
-    positions: Int32[np.ndarray, "*SA B T"]
-    loss_index: Int32[np.ndarray, "*SA M"]
-    loss_target: Int32[np.ndarray, "*SA M"]
-    loss_weight: Float32[np.ndarray, "*SA M"]
-    loss_example: Int32[np.ndarray, "*SA M"]
+    tokens: Int32[np.ndarray, "*SAG B T"]
+    segments: Int32[np.ndarray, "*SAG B T"]
+    positions: Int32[np.ndarray, "*SAG B T"]
+    loss_index: Int32[np.ndarray, "*SAG M"]
+    loss_target: Int32[np.ndarray, "*SAG M"]
+    loss_weight: Float32[np.ndarray, "*SAG M"]
+    loss_example: Int32[np.ndarray, "*SAG M"]
 
 
 class BatchShape(NamedTuple):
@@ -37,6 +37,14 @@ class BatchShape(NamedTuple):
     rows: int
     length: int
     losses: int
+
+
+def empty(leading: tuple[int, ...], shape: BatchShape) -> Batch:
+    """A batch of padding."""
+    grid, losses = (*leading, shape.rows, shape.length), (*leading, shape.losses)
+    tokens, segments, positions = (np.zeros(grid, np.int32) for _ in range(3))
+    index, target, owner = (np.zeros(losses, np.int32) for _ in range(3))
+    return Batch(tokens, segments, positions, index, target, np.zeros(losses, np.float32), owner)
 
 
 def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
@@ -57,9 +65,8 @@ def assign_rows(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 def pack(examples: Sequence[Encoded], shape: BatchShape) -> Batch:
     """One batch of these examples; they must fit the shape."""
-    tokens, segments, positions = (np.zeros((shape.rows, shape.length), np.int32) for _ in range(3))
-    index, target, owner = (np.zeros(shape.losses, np.int32) for _ in range(3))
-    weight = np.zeros(shape.losses, np.float32)
+    batch = empty((), shape)
+    tokens, segments, positions, index, target, weight, owner = batch
     used = 0
     for row, numbers in enumerate(assign_rows([e.length for e in examples], shape.length)):
         start = 0
@@ -76,7 +83,7 @@ def pack(examples: Sequence[Encoded], shape: BatchShape) -> Batch:
             owner[losses] = number
             weight[losses] = example.loss_weight[places]
             start, used = here.stop, losses.stop
-    return Batch(tokens, segments, positions, index, target, weight, owner)
+    return batch
 
 
 def full_batches(examples: Sequence[Encoded], row_length: int, rows: int) -> list[Batch]:

@@ -42,6 +42,7 @@ class Loader:
         examples_per_step: int,
         num_steps: int,
         micro_batches: int = 1,
+        parts: int = 1,
         subset: float = 1.0,
         subset_seeds: Sequence[int] | None = None,
     ) -> None:
@@ -54,6 +55,7 @@ class Loader:
             num_steps: how many steps will be asked for.
             micro_batches: A, how many batches a step's examples are dealt out to; their gradients
                 are added before the optimiser moves.
+            parts: G, how many devices share each of these.
             subset: share of the training set that a member sees at all; 1 is all of it.
             subset_seeds: one integer a member; equal ones see the same share. By default the
                 integers of the orders.
@@ -61,15 +63,11 @@ class Loader:
         Raises:
             UserError: the examples of a step cannot be dealt out equally.
         """
-        if examples_per_step % micro_batches:
-            raise UserError(
-                f"{examples_per_step} examples a step cannot be dealt out to {micro_batches} equal "
-                "micro-batches; choose a divisor"
-            )
+        _check_deal(examples_per_step, micro_batches, parts)
         self._examples = examples
         self._draws = tuple(zip(order_seeds, subset_seeds or order_seeds, strict=True))
         self._per_step = examples_per_step
-        self._micro_batches = micro_batches
+        self._micro_batches, self._parts = micro_batches, parts
         lengths = np.array([example.length for example in examples])
 
         @lru_cache(2 * len(self._draws))
@@ -96,23 +94,35 @@ class Loader:
         ]
 
     def batch(self, step: int) -> Batch:
-        """The step's batch, leaves [S, A, ...]."""
+        """The step's batch, leaves [S, A, G, ...]."""
+        return self.part_of_batch(step, slice(None), slice(None))
+
+    def part_of_batch(self, step: int, seeds: slice, parts: slice) -> Batch:
+        """Of the step's batch, some seeds and some parts: what one of several hosts needs."""
         shape = self.shapes[self._shape_of[step]]
+
+        def micro_batch(groups: list[list[Encoded]]) -> Batch:
+            return stack([pack(group, shape) for group in groups[parts]])
+
         return stack(
-            [
-                stack([pack(group, shape) for group in self._dealt(draw, step)])
-                for draw in self._draws
-            ]
+            [stack(list(map(micro_batch, self._dealt(draw, step)))) for draw in self._draws[seeds]]
         )
 
-    def _dealt(self, draw: tuple[int, int], step: int) -> list[list[Encoded]]:
-        """What each micro-batch of a step holds: every A-th example, so that lengths are mixed."""
+    def dimensions(self, step: int) -> tuple[tuple[int, int, int], BatchShape]:
+        """S, A and G, and the shape of each of these parts of the step's batch."""
+        leading = (len(self._draws), self._micro_batches, self._parts)
+        return leading, self.shapes[self._shape_of[step]]
+
+    def _dealt(self, draw: tuple[int, int], step: int) -> list[list[list[Encoded]]]:
+        """What each part of each micro-batch holds: every so many-th example, to mix lengths."""
         some = [self._examples[number] for number in self.chosen(draw[0], step, draw[1])]
-        return [some[first :: self._micro_batches] for first in range(self._micro_batches)]
+        every = lambda among, count: [among[first::count] for first in range(count)]  # noqa: E731
+        return [every(one, self._parts) for one in every(some, self._micro_batches)]
 
     def _groups(self, step: int) -> Iterator[list[Encoded]]:
         for draw in dict.fromkeys(self._draws):
-            yield from self._dealt(draw, step)
+            for micro_batch in self._dealt(draw, step):
+                yield from micro_batch
 
     def _plan(self, num_steps: int) -> tuple[list[BatchShape], list[int]]:
         """The shapes, smallest first, and which of them each step takes."""
@@ -129,6 +139,19 @@ class Loader:
         most = [losses[shape_of <= kind].max() for kind in range(len(row_counts))]
         shapes = [BatchShape(r, row_length, int(m)) for r, m in zip(row_counts, most, strict=True)]
         return shapes, shape_of.tolist()
+
+
+def _check_deal(examples_per_step: int, micro_batches: int, parts: int) -> None:
+    if examples_per_step % micro_batches:
+        raise UserError(
+            f"{examples_per_step} examples a step cannot be dealt out to {micro_batches} equal "
+            "micro-batches; choose a divisor"
+        )
+    if examples_per_step // micro_batches % parts:
+        raise UserError(
+            f"{examples_per_step // micro_batches} examples of a micro-batch cannot be dealt out "
+            f"to {parts} equal parts"
+        )
 
 
 def _rows_needed(groups: Sequence[Sequence[int]], row_length: int) -> int:

@@ -114,3 +114,9 @@ class DecoderConfig:
     activation: Activation = "silu"
     embedding_scale: float = 1.0
     tie_embeddings: bool = False
+
+    @property
+    def units(self) -> dict[str, int]:
+        """Into how many whole parts attention's features can be divided, for ``parallel.rules``."""
+        kv = 1 if self.fused_qkv else self.num_kv_heads
+        return {"heads": self.num_heads, "kv_heads": kv}

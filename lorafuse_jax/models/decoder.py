@@ -19,6 +19,7 @@ from lorafuse_jax.models.block import KEPT, Block, View, layer_norm, rms_norm
 from lorafuse_jax.models.cache import KeyValues, LayerPast, Past
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.rope import rotation
+from lorafuse_jax.parallel.inside import gathered, whole_width
 from lorafuse_jax.types import Params
 
 Remat = Literal["nothing", "projections", "layers"]
@@ -160,10 +161,12 @@ class _Run(NamedTuple):
         x = _embed(config, params, tokens, positions, added)
         scanned = (params["layers"], self.hook and self.hook.per_layer, slides, indices)
         x, kept = jax.lax.scan(layer, x, scanned)
-        return _final_norm(config, params, x), kept
+        return _final_norm(config, params, whole_width(x)), kept
 
     def _block(self, weights, per_layer, x, view) -> Any:
         def run(weights, per_layer, x, view):
+            weights = gathered(weights, self.config.units, "layers")
+            x = whole_width(x)
             layer = partial(Block(self.config).apply, {"params": weights}, x, view)
             if self.hook is None:
                 return layer()
@@ -211,7 +214,8 @@ def _views(
 
 
 def _embed(config: DecoderConfig, params: Params, tokens, positions, added) -> Array:
-    x = params["embed_tokens"]["embedding"][tokens]
+    table = gathered(params["embed_tokens"], config.units, "embed_tokens")["embedding"]
+    x = whole_width(table[tokens])
     if added is not None:
         x = x + added(tokens).astype(x.dtype)
     if config.embedding_scale != 1:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from lorafuse_jax.models.config import DecoderConfig
+from lorafuse_jax.parallel.inside import gathered
 from lorafuse_jax.types import Params
 
 CHUNK = 128
@@ -136,8 +137,8 @@ def _added(hook: HeadHook | None, hidden: Array) -> tuple[tuple[Array, ...], tup
 
 def _head_of(config: DecoderConfig, params: Params) -> tuple[_Head, Array]:
     tied = config.tie_embeddings
-    table = params["embed_tokens"]["embedding"] if tied else params["lm_head"]["kernel"]
-    return _Head(tied, config.logit_softcap), table
+    part, leaf = ("embed_tokens", "embedding") if tied else ("lm_head", "kernel")
+    return _Head(tied, config.logit_softcap), gathered(params[part], config.units, part)[leaf]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

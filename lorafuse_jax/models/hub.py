@@ -1,7 +1,7 @@
 """A model by folder or hub name: configuration, parameters, tokenizer."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -31,6 +31,8 @@ WEIGHT_TYPES = ("float32", "bfloat16", "float16")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 NOT_HUB_FILES = ["*/*", "consolidated*"]
 """Copies of the weights in other layouts, which several hub models carry along."""
+
+Shardings = Mapping[str, Any] | Callable[[DecoderConfig], Mapping[str, Any]] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,7 @@ def load_model(
     *,
     dtype: Any = None,
     quantization: str | None = None,
-    shardings: Mapping[str, Any] | None = None,
+    shardings: Shardings = None,
 ) -> Model:
     """Load a Hugging Face folder, a GGUF file, or a hub name (``"HuggingFaceTB/SmolLM2-135M"``).
 
@@ -73,7 +75,8 @@ def load_model(
             elsewhere.
         quantization: keep the kernels of the layers in 8 bits (``int8``, a scale a channel) or in 4
             (``nf4``, as QLoRA); embeddings, norms and head stay as they are.
-        shardings: where a parameter goes, by path; see ``weights.load_params``.
+        shardings: where a parameter goes, by path, or what says so for a configuration; see
+            ``weights.load_params``.
 
     Raises:
         UserError: something is missing, damaged, or not supported, or does not fit into memory;
@@ -99,7 +102,7 @@ def load_model(
         family.WEIGHTS,
         dtype,
         quantization=chosen,
-        shardings=shardings,
+        shardings=shardings(config) if callable(shardings) else shardings,
         where=path,
     )
     return Model(config, params, tokenizer, path, fingerprint(path), stops, family)

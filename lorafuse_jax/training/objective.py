@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from lorafuse_jax.parallel.mesh import DATA, SEED
 from lorafuse_jax.training.step import LossFn, Member, TrainState
 from lorafuse_jax.types import Params
 
@@ -32,7 +33,7 @@ def heldout_loss(
 
     Args:
         log_probs: as for training.
-        batches: without a seed axis.
+        batches: leaves [G, ...], without a seed axis; the G parts may lie on different devices.
         member: what is each seed's own.
 
     Returns:
@@ -40,11 +41,16 @@ def heldout_loss(
     """
 
     def total(trained, params, batch, member):
-        return -(log_probs(trained, params, batch, member) * batch.loss_weight).sum()
+        def of_part(part):
+            return -(log_probs(trained, params, part, member) * part.loss_weight).sum()
 
-    totals = jax.jit(jax.vmap(total, in_axes=(0, None, None, 0)))
+        if len(batch.tokens) == 1:
+            return of_part(jax.tree.map(lambda leaf: leaf[0], batch))
+        return jax.vmap(of_part, spmd_axis_name=DATA)(batch).sum()
+
+    totals = jax.jit(jax.vmap(total, in_axes=(0, None, None, 0), spmd_axis_name=SEED))
     member = member._replace(dropout_key=None)
-    tokens = sum(float(batch.loss_weight.sum()) for batch in batches)
+    tokens = sum(float(np.sum(batch.loss_weight)) for batch in batches)
 
     def loss(state: TrainState, params: Params) -> np.ndarray:
         sums = [totals(state.adapter, params, batch, member) for batch in batches]

@@ -1,6 +1,7 @@
 """One seed's training step, written first; then vmapped over seeds, then jitted with donation."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
+from lorafuse_jax.parallel.inside import axis_size
+from lorafuse_jax.parallel.mesh import DATA, SEED
 from lorafuse_jax.types import Params
 
 RUNNING = -1
@@ -111,9 +114,9 @@ def make_train_step(
 
     Returns:
         ``step(state, params, batch, member) -> (state, loss [S])``. ``batch`` has the seed axis
-        first and micro-batches, whose gradients are added, second; ``params`` has no such axis: the
-        base is held once and never batched. ``state`` is donated: after the call the one that was
-        passed in is gone.
+        first, then micro-batches, one after the other, then the parts of each that lie on different
+        devices; gradients of all are added. ``params`` has no such axes: the base is held once and
+        never batched. ``state`` is donated: after the call the one that was passed in is gone.
     """
 
     def one_seed(state: TrainState, params: Params, batch: Any, member: Member):
@@ -126,14 +129,27 @@ def make_train_step(
         moved = TrainState(state.step + 1, state.frozen_at, adapter, opt_state)
         return _moved_or_frozen(state, moved, jnp.isfinite(loss) & _all_finite(grads)), loss
 
+    every_seed = partial(jax.vmap, in_axes=(0, None, 0, 0), spmd_axis_name=SEED)
+
     def step(state: TrainState, params: Params, batch: Any, member: Member):
-        if seeds_per_pass is None or seeds_per_pass >= state.step.shape[0]:
-            return jax.vmap(one_seed, in_axes=(0, None, 0, 0))(state, params, batch, member)
-        return jax.lax.map(
-            lambda own: one_seed(own[0], params, *own[1:]),
-            (state, batch, member),
-            batch_size=seeds_per_pass,
+        ways = axis_size(SEED)
+        at_once = max(1, (seeds_per_pass or state.step.shape[0]) // ways)
+        if at_once * ways >= state.step.shape[0]:
+            return every_seed(one_seed)(state, params, batch, member)
+
+        def own_seeds(state, params, batch, member):
+            return jax.lax.map(
+                lambda own: one_seed(own[0], params, *own[1:]),
+                (state, batch, member),
+                batch_size=at_once,
+            )
+
+        # Each device goes through its own seeds: [S] is [ways, S / ways] where it lies.
+        parted = jax.tree.map(
+            lambda leaf: leaf.reshape(ways, -1, *leaf.shape[1:]), (state, batch, member)
         )
+        result = every_seed(own_seeds)(parted[0], params, *parted[1:])
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
 
     return jax.jit(step, donate_argnums=0)
 
@@ -143,14 +159,23 @@ def _loss_and_gradient(
 ) -> tuple[Array, Any]:
     """Of the weighted mean over all micro-batches, one after the other."""
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
-    count = jax.tree.leaves(batch)[0].shape[0]
+    count, parts = jax.tree.leaves(batch)[0].shape[:2]
 
-    def one(number: Any, micro_batch: Any):
+    def one_part(number: Any, part: Any):
         own = member
         if member.dropout_key is not None:
             own = member._replace(dropout_key=jax.random.fold_in(member.dropout_key, number))
-        (total, weight), grads = value_and_grad(adapter, params, micro_batch, own)
+        (total, weight), grads = value_and_grad(adapter, params, part, own)
         return total, weight, grads
+
+    def one(number: Any, micro_batch: Any):
+        if parts == 1:
+            return one_part(number, jax.tree.map(lambda leaf: leaf[0], micro_batch))
+        # Gradients are added after all layers, so that devices speak once a step and not a layer.
+        each = jax.vmap(one_part, spmd_axis_name=DATA)
+        return jax.tree.map(
+            partial(jnp.sum, axis=0), each(number * parts + jnp.arange(parts), micro_batch)
+        )
 
     if count == 1:
         sums = one(0, jax.tree.map(lambda leaf: leaf[0], batch))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lorafuse_jax.data.rows import Example
 from lorafuse_jax.data.templates import CHAT, TEMPLATES
 from lorafuse_jax.models.hub import Model, load_model
 from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.placement import ONE_DEVICE, Placement
 from lorafuse_jax.workflow.progress import console
 
 
@@ -51,10 +53,13 @@ def resolve(name: str) -> Path:
     return Path(name)
 
 
-def load_any_model(name: str, quantization: str | None = None) -> Model:
+def load_any_model(
+    name: str, quantization: str | None = None, placement: Placement = ONE_DEVICE
+) -> Model:
     """A model by folder, GGUF file, asset name or hub name."""
     path = resolve(name) if name in ASSETS or Path(name).exists() else name
-    return load_model(path, quantization=quantization)
+    shardings = partial(placement.base_shardings, quantized=quantization is not None)
+    return load_model(path, quantization=quantization, shardings=shardings)
 
 
 def load_any_task(name: str) -> Task:
@@ -84,13 +89,13 @@ def template_of(task: Task, model: Model, wanted: str | None) -> str:
     return chosen
 
 
-def load_inputs(config) -> tuple[Model, EncodedTask]:
+def load_inputs(config, placement: Placement = ONE_DEVICE) -> tuple[Model, EncodedTask]:
     """Everything a training run reads, with all its errors."""
     task = load_any_task(config.data)
     for split in ("train", "validation"):
         if not task.splits.get(split):
             raise UserError(f"{config.data} has no {split} examples; training needs both splits")
-    model = load_any_model(config.model, config.quantization)
+    model = load_any_model(config.model, config.quantization, placement)
     limit = min(config.max_length or model.config.context_length, model.config.context_length)
     template = template_of(task, model, config.template)
     encoded, dropped = {}, 0

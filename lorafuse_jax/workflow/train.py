@@ -12,6 +12,7 @@ import numpy as np
 
 from lorafuse_jax.formats.checkpoint import Checkpoints
 from lorafuse_jax.formats.folder import is_disk_full
+from lorafuse_jax.parallel.mesh import MeshShape
 from lorafuse_jax.run_folder import RunFolder, versions
 from lorafuse_jax.training.loop import Heldout, fit
 from lorafuse_jax.training.patience import has_stalled, since_best
@@ -23,6 +24,7 @@ from lorafuse_jax.workflow.cost import spending
 from lorafuse_jax.workflow.inputs import load_inputs
 from lorafuse_jax.workflow.loggers import LoggerName, check_loggers, open_loggers
 from lorafuse_jax.workflow.metrics_file import MetricsFile
+from lorafuse_jax.workflow.placement import placement_for
 from lorafuse_jax.workflow.progress import console, meter
 from lorafuse_jax.workflow.recorder import Recorder, frozen_note
 from lorafuse_jax.workflow.run_lock import check_unlocked, locked
@@ -33,16 +35,22 @@ from lorafuse_jax.workflow.trained import write_adapters
 from lorafuse_jax.workflow.trainer import Trainer, make_trainer
 
 
-def train(config: TrainConfig, out: Path, log: Sequence[LoggerName] = ()) -> RunFolder:
+def train(
+    config: TrainConfig,
+    out: Path,
+    log: Sequence[LoggerName] = (),
+    mesh: MeshShape | None = None,
+) -> RunFolder:
     """Train all seeds into ``out``, or go on where an earlier call was stopped.
 
     However that one ended, even by kill -9, the result is bit for bit what one call would have
-    made, on the same kind of device.
+    made, on the same kind of device and the same mesh.
 
     Args:
         config: what decides over the result.
         out: the run folder.
         log: where metrics go besides ``metrics.jsonl``.
+        mesh: how the devices share the work; by default all of them, seeds dealt out first.
 
     Raises:
         UserError: bad input, a folder with something else, another process at work on it, a full
@@ -51,8 +59,10 @@ def train(config: TrainConfig, out: Path, log: Sequence[LoggerName] = ()) -> Run
     """
     check_loggers(log)
     check_unlocked(out)
-    model, task = load_inputs(config)
-    trainer = make_trainer(config, model, task)
+    at_once = config.examples_per_step // config.micro_batches
+    placement = placement_for(mesh, seeds=len(config.seeds), examples=at_once)
+    model, task = load_inputs(config, placement)
+    trainer = make_trainer(config, model, task, placement)
     run, described = RunFolder(out), run_config(config, model, task)
     run.check_free_for(described)
     out.mkdir(parents=True, exist_ok=True)
@@ -63,7 +73,7 @@ def train(config: TrainConfig, out: Path, log: Sequence[LoggerName] = ()) -> Run
             return run
         if task.source is not None:
             report_contamination(task.source, run)
-        with spending(run, "train", f"{len(config.seeds)} seeds") as counts:
+        with spending(run, "train", f"{len(config.seeds)} seeds") as counts, placement.active():
             state, trajectory = _fit(trainer, run, stop, log, counts)
         write_adapters(run, state, trajectory, model=model, method=trainer.method)
         console.print(f"wrote {len(run.trained_seeds())} adapters to {out / 'adapters'}")
@@ -104,7 +114,7 @@ def _fit(
     console.print(
         f"training {len(config.seeds)} seeds · {plan.num_steps} steps of "
         f"{config.examples_per_step} examples a seed · batch {trainer.loader.shape.rows} x "
-        f"{trainer.loader.shape.length} a seed · the first step compiles"
+        f"{trainer.loader.shape.length} a seed{trainer.placement} · the first step compiles"
     )
     with (
         MetricsFile(run.metrics_path, mark) as metrics,
@@ -128,7 +138,7 @@ def _fit(
                 seeds=config.seeds,
                 plan=plan,
                 step_fn=trainer.step_fn,
-                batches=trainer.loader,
+                batches=trainer.batches(),
                 member=trainer.member(),
                 evaluate=evaluate,
                 save=save,

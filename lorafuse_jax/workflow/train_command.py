@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorafuse_jax.parallel.mesh import parse_mesh
 from lorafuse_jax.workflow.loggers import LoggerName
 from lorafuse_jax.workflow.train import train
 from lorafuse_jax.workflow.train_config import TrainConfig
@@ -19,12 +20,18 @@ class Train(TrainConfig):
     Attributes:
         out: the run folder.
         log: where metrics go besides metrics.jsonl: tensorboard, wandb, trackio.
+        mesh: how several devices share the work, as in seed=2,data=2,model=2 or data=8,fsdp: seeds,
+            examples and matrices dealt out; fsdp deals the base out over data too. By default all
+            devices, seeds first. It may be another when a run goes on.
     """
 
     out: Path
     log: tuple[LoggerName, ...] = ()
+    mesh: str | None = None
 
     def run(self) -> None:
         """Train, or go on."""
-        settings = {key: value for key, value in vars(self).items() if key not in ("out", "log")}
-        train(TrainConfig(**settings), self.out, self.log)
+        own = ("out", "log", "mesh")
+        settings = {key: value for key, value in vars(self).items() if key not in own}
+        mesh = None if self.mesh is None else parse_mesh(self.mesh)
+        train(TrainConfig(**settings), self.out, self.log, mesh)

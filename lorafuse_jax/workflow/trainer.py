@@ -27,6 +27,7 @@ from lorafuse_jax.workflow.inputs import EncodedTask
 from lorafuse_jax.workflow.method import Method
 from lorafuse_jax.workflow.method_full import dense_method, full_method
 from lorafuse_jax.workflow.method_lora import dora_method, lora_method
+from lorafuse_jax.workflow.placement import ONE_DEVICE, PlacedBatches, Placement
 from lorafuse_jax.workflow.train_config import TrainConfig
 
 CHECKPOINT_SECONDS = 300.0
@@ -51,14 +52,20 @@ class Trainer:
     step_fn: Callable
     heldout: Callable
     fused: Callable | None
+    placement: Placement
 
     def fresh_state(self) -> TrainState:
         """The state before the first step."""
-        return state_of(self.method.fresh(), self.tx)
+        state = state_of(self.method.fresh(), self.tx)
+        return self.placement.trained(self.model.config, state)
 
     def member(self) -> Member:
         """What is each seed's own."""
-        return member_of(self.config, self.method)
+        return self.placement.of_seeds(member_of(self.config, self.method))
+
+    def batches(self) -> PlacedBatches:
+        """What each step trains on."""
+        return PlacedBatches(self.loader, self.placement)
 
     def evaluate(self, state: TrainState, params: Params) -> Heldout:
         """Losses on validation, of the members and of the fused adapter."""
@@ -75,7 +82,9 @@ def member_of(config: TrainConfig, method: Method) -> Member:
     )
 
 
-def make_trainer(config: TrainConfig, model: Model, task: EncodedTask) -> Trainer:
+def make_trainer(
+    config: TrainConfig, model: Model, task: EncodedTask, placement: Placement = ONE_DEVICE
+) -> Trainer:
     """Everything that training needs; all that can be wrong with the input is found here."""
     method = METHODS[config.method](config, model)
     examples = config.examples or round(config.subset * len(task.train))
@@ -86,6 +95,7 @@ def make_trainer(config: TrainConfig, model: Model, task: EncodedTask) -> Traine
         examples_per_step=config.examples_per_step,
         num_steps=num_steps,
         micro_batches=config.micro_batches,
+        parts=placement.parts,
         subset=config.subset,
         subset_seeds=config.stream_seeds("subset"),
     )
@@ -95,9 +105,10 @@ def make_trainer(config: TrainConfig, model: Model, task: EncodedTask) -> Traine
     )
     every = config.fuse_every or max(1, num_steps // 3)
     _check_evaluations(config, every, num_steps)
-    validation = full_batches(
-        task.validation[: config.heldout_examples], loader.shape.length, HELDOUT_ROWS
+    validation = placement.shared(
+        full_batches(task.validation[: config.heldout_examples], loader.shape.length, HELDOUT_ROWS)
     )
+    member = placement.of_seeds(member_of(config, method))
     trainer = Trainer(
         config=config,
         model=model,
@@ -110,8 +121,9 @@ def make_trainer(config: TrainConfig, model: Model, task: EncodedTask) -> Traine
         step_fn=make_train_step(
             answer_loss(method.log_probs), tx, seeds_per_pass=config.seeds_per_pass
         ),
-        heldout=heldout_loss(method.log_probs, validation, member_of(config, method)),
+        heldout=heldout_loss(method.log_probs, validation, member),
         fused=None,
+        placement=placement,
     )
     if config.fuse_every is None:
         return trainer

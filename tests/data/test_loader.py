@@ -21,11 +21,11 @@ def test_loader_gives_each_seed_its_own_order_and_all_examples_once_an_epoch():
     assert loader.chosen(11, 0) != loader.chosen(42, 0)
     for step in range(6):
         batch = loader.batch(step)
-        assert batch.tokens.shape[:2] == (3, 1)
-        assert batch.tokens.shape[2:] in {(shape.rows, shape.length) for shape in loader.shapes}
+        assert batch.tokens.shape[:3] == (3, 1, 1)
+        assert batch.tokens.shape[3:] in {(shape.rows, shape.length) for shape in loader.shapes}
         np.testing.assert_array_equal(batch.tokens[1], batch.tokens[2])
         own = [examples[n] for n in loader.chosen(11, step)]
-        check_whole(Batch(*(leaf[0, 0] for leaf in batch)), own)
+        check_whole(Batch(*(leaf[0, 0, 0] for leaf in batch)), own)
 
 
 def test_loader_is_a_function_of_the_step():
@@ -74,14 +74,18 @@ def test_loader_deals_a_step_out_to_micro_batches_in_order():
     examples = encoded([(4 + n % 5, 2) for n in range(12)], seed=2)
     loader = Loader(examples, order_seeds=(1, 2), examples_per_step=6, num_steps=2, micro_batches=3)
     batch = loader.batch(1)
-    assert batch.tokens.shape[:2] == (2, 3)
+    assert batch.tokens.shape[:3] == (2, 3, 1)
     for micro in range(3):
         own = [examples[n] for n in loader.chosen(2, 1)[micro::3]]
-        check_whole(Batch(*(leaf[1, micro] for leaf in batch)), own)
+        check_whole(Batch(*(leaf[1, micro, 0] for leaf in batch)), own)
 
 
 def test_loader_cannot_deal_out_unevenly():
     examples = encoded([(4, 2)] * 8, seed=0)
+    with pytest.raises(UserError, match=r"4 examples of a micro-batch .* 3 equal parts"):
+        Loader(
+            examples, order_seeds=(1,), examples_per_step=8, num_steps=1, micro_batches=2, parts=3
+        )
     with pytest.raises(UserError, match="3 equal micro-batches"):
         Loader(examples, order_seeds=(1,), examples_per_step=8, num_steps=1, micro_batches=3)
 
@@ -112,10 +116,10 @@ def test_loader_takes_the_smallest_shape_that_holds_a_step():
     rows = []
     for step in range(20):
         batch = loader.batch(step)
-        rows.append(batch.tokens.shape[2])
+        rows.append(batch.tokens.shape[3])
         for k, seed in enumerate((1, 2)):
             own = [examples[n] for n in loader.chosen(seed, step)]
-            check_whole(Batch(*(leaf[k, 0] for leaf in batch)), own)
+            check_whole(Batch(*(leaf[k, 0, 0] for leaf in batch)), own)
     assert set(rows) == {shape.rows for shape in loader.shapes}
     assert rows.count(1) > 10
 
@@ -136,7 +140,7 @@ def test_loader_gives_each_seed_its_own_subset_once_an_epoch():
         batch = own.batch(step)
         for member, draw in enumerate(((1, 1), (2, 2), (1, 2))):
             some = [examples[n] for n in own.chosen(draw[0], step, draw[1])]
-            check_whole(Batch(*(leaf[member, 0] for leaf in batch)), some)
+            check_whole(Batch(*(leaf[member, 0, 0] for leaf in batch)), some)
     shared = Loader(examples, subset_seeds=(7, 7, 7), **settings)
     np.testing.assert_array_equal(shared.batch(1).tokens[0], shared.batch(1).tokens[2])
 

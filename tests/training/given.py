@@ -41,7 +41,7 @@ def packed(some, shape):
 
 def stacked_batch(step, data_seeds):
     each = [packed(examples(1000 * step + seed), BatchShape(4, 24, 40)) for seed in data_seeds]
-    return Batch(*(jnp.stack(leaves)[:, None] for leaves in zip(*each, strict=True)))
+    return Batch(*(jnp.stack(leaves)[:, None, None] for leaves in zip(*each, strict=True)))
 
 
 def member(seeds, learning_rate):

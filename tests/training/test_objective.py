@@ -97,7 +97,11 @@ def test_heldout_loss_is_the_training_loss_without_dropout():
     tx = adamw(num_steps=2, warmup_steps=0)
     state = init_state(seed_keys(SEEDS, 1), lambda key: init_adapter(key, params, RULES), tx)
     batches = [packed(examples(n), BatchShape(4, 24, 40)) for n in range(2)]
-    measured = heldout_loss(log_probs, batches, member(SEEDS, 1.0))(state, params)
+    stack = lambda *some: jax.tree.map(lambda *leaves: jnp.stack(leaves), *some)  # noqa: E731
+    one_by_one = [stack(batch) for batch in batches]
+    measured = heldout_loss(log_probs, one_by_one, member(SEEDS, 1.0))(state, params)
+    at_once = heldout_loss(log_probs, [stack(*batches)], member(SEEDS, 1.0))(state, params)
+    np.testing.assert_allclose(at_once, measured, rtol=1e-6)
     sums = sum(
         float(
             (

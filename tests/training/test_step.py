@@ -101,7 +101,7 @@ def test_clipping_is_per_seed():
 
     step_fn = make_train_step(loss, tx)
     state = init_state(seed_keys((1, 2), 1), lambda key: {"m": jnp.zeros(4)}, tx)
-    batch = jnp.stack([jnp.full(4, 1e6), jnp.full(4, 0.1)])[:, None]
+    batch = jnp.stack([jnp.full(4, 1e6), jnp.full(4, 0.1)])[:, None, None]
     state, _ = step_fn(state, {}, batch, member((1, 2), 1.0))
     np.testing.assert_allclose(jnp.linalg.norm(state.adapter["m"][0]), 1.0, rtol=1e-5)
     np.testing.assert_allclose(state.adapter["m"][1], -0.1, rtol=1e-5)
@@ -136,7 +136,7 @@ def test_step_of_plain_descent_is_the_gradient_of_the_mean_loss_times_the_rate()
         return batch_log_probs(CONFIG, params, adapter, batch, rules=RULES)
 
     def mean_loss(adapter):
-        one = jax.tree.map(lambda leaf: leaf[0, 0], batch)
+        one = jax.tree.map(lambda leaf: leaf[0, 0, 0], batch)
         weighted = plain(adapter, params, one, None) * one.loss_weight
         return -weighted.sum() / one.loss_weight.sum()
 
@@ -147,7 +147,8 @@ def test_step_of_plain_descent_is_the_gradient_of_the_mean_loss_times_the_rate()
     assert max(np.abs(grad).max() for grad in jax.tree.leaves(slope)) > 1e-3
 
 
-def test_micro_batches_add_up_to_the_step_of_one_batch():
+@pytest.mark.parametrize("axis", [0, 1])
+def test_micro_batches_and_parts_add_up_to_the_step_of_one_batch(axis):
     params, tx = tiny_params(CONFIG), optax.sgd(1.0)
 
     def plain(adapter, params, batch, member):
@@ -159,8 +160,10 @@ def test_micro_batches_add_up_to_the_step_of_one_batch():
     whole = [[packed(mine, shape)] for mine in some]
     dealt = [[packed(mine[:2], shape), packed(mine[2:], shape)] for mine in some]
     stack = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)  # noqa: E731
+    other_axis = lambda tree: jax.tree.map(lambda leaf: jnp.expand_dims(leaf, 1 - axis), tree)  # noqa: E731
+    in_parts = lambda batches: other_axis(stack(batches))  # noqa: E731
     (one, loss), (two, dealt_loss) = (
-        moved(step_fn, stack([stack(batches) for batches in each]), params, tx)
+        moved(step_fn, stack([in_parts(batches) for batches in each]), params, tx)
         for each in (whole, dealt)
     )
     np.testing.assert_allclose(loss, dealt_loss, rtol=1e-5)

@@ -1,0 +1,1 @@
+"""Many devices: the mesh, where each array lies on it, and the start of many hosts."""

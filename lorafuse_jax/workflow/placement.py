@@ -1,0 +1,129 @@
+"""Where a run's arrays lie: on one device as they come, or on a mesh by the rules."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from lorafuse_jax.data.batches import Batch, empty, stack
+from lorafuse_jax.data.loader import Loader
+from lorafuse_jax.models.config import DecoderConfig
+from lorafuse_jax.models.weights import parameter_shapes
+from lorafuse_jax.parallel.mesh import DATA, MeshShape, check_divides, default_mesh, make_mesh
+from lorafuse_jax.parallel.rules import Rules
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A mesh, or one device.
+
+    Attributes:
+        mesh: None is one device, without constraints of any kind.
+        fsdp: whether the base is divided over ``data`` too.
+    """
+
+    mesh: Mesh | None = None
+    fsdp: bool = False
+
+    @property
+    def parts(self) -> int:
+        """G: how many devices share a batch."""
+        return 1 if self.mesh is None else self.mesh.shape[DATA]
+
+    def __str__(self) -> str:
+        """For a line of progress; nothing on one device."""
+        if self.mesh is None:
+            return ""
+        shape = MeshShape(**self.mesh.shape, fsdp=self.fsdp)
+        return f" · {shape.devices} devices, {shape}"
+
+    def active(self) -> AbstractContextManager:
+        """The context in which programs are traced and run."""
+        return nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+
+    def base_shardings(self, config: DecoderConfig, quantized: bool) -> dict[str, Any]:
+        """Of the base's parameters by path; none on one device."""
+        if self.mesh is None:
+            return {}
+        return self._rules(config).params(parameter_shapes(config), quantized)
+
+    def trained(self, config: DecoderConfig, tree: Any) -> Any:
+        """A state or stacked adapters, put where they belong."""
+        if self.mesh is None:
+            return tree
+        return jax.device_put(tree, self._rules(config).trained(tree))
+
+    def of_seeds(self, tree: Any) -> Any:
+        """Leaves [S, ...], dealt out by seed."""
+        if self.mesh is None:
+            return tree
+        return jax.device_put(tree, Rules(self.mesh, {}).of_seeds(tree))
+
+    def shared(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Batches that all seeds see, G at a time: leaves [G, ...], the last ones filled up."""
+        nothing = jax.tree.map(np.zeros_like, batches[0])
+        padded = [*batches, *[nothing] * (-len(batches) % self.parts)]
+        grouped = [stack(padded[at : at + self.parts]) for at in range(0, len(padded), self.parts)]
+        if self.mesh is None:
+            return grouped
+        return [jax.device_put(one, Rules(self.mesh, {}).shared_batch(one)) for one in grouped]
+
+    def _rules(self, config: DecoderConfig) -> Rules:
+        assert self.mesh is not None
+        return Rules(self.mesh, config.units, self.fsdp)
+
+
+ONE_DEVICE = Placement()
+
+
+class PlacedBatches:
+    """A loader's batches on the mesh: each device is given its part, and only that is packed."""
+
+    def __init__(self, loader: Loader, placement: Placement) -> None:
+        self._loader, self._placement = loader, placement
+
+    def batch(self, step: int) -> Any:
+        """Leaves [S, A, G, ...]."""
+        mesh = self._placement.mesh
+        if mesh is None:
+            return self._loader.batch(step)
+        like = jax.eval_shape(lambda: empty(*self._loader.dimensions(step)))
+        shardings = Rules(mesh, {}).batch(like)
+        pack = lru_cache(None)(partial(self._part, step))
+
+        def leaf(number: int) -> jax.Array:
+            def of_device(index: Any) -> np.ndarray:
+                seeds, _, parts, *_ = index
+                return pack(seeds.start, seeds.stop, parts.start, parts.stop)[number]
+
+            shape = like[number].shape
+            return jax.make_array_from_callback(shape, shardings[number], of_device)
+
+        return type(like)(*map(leaf, range(len(like))))
+
+    def _part(self, step: int, *edges: int | None) -> Batch:
+        return self._loader.part_of_batch(step, slice(*edges[:2]), slice(*edges[2:]))
+
+
+def placement_for(wanted: MeshShape | None, *, seeds: int, examples: int) -> Placement:
+    """On all devices there are, as is wanted, or as suits them.
+
+    Args:
+        wanted: None chooses.
+        seeds: S.
+        examples: of a seed, that are computed at once.
+
+    Raises:
+        UserError: it takes another number of devices, or does not divide seeds or examples.
+    """
+    count = jax.device_count()
+    if wanted is None and count == 1:
+        return Placement()
+    shape = wanted or default_mesh(seeds, examples, count)
+    check_divides(shape, seeds, examples)
+    return Placement(make_mesh(shape), shape.fsdp)

@@ -1,0 +1,107 @@
+"""A tiny model whose axes a mesh of eight can divide, and a run on it; for child processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from lorafuse_jax.data.encode import Encoded
+from lorafuse_jax.models import families
+from lorafuse_jax.models.hub import Model
+from lorafuse_jax.parallel.mesh import MeshShape, make_mesh
+from lorafuse_jax.workflow.inputs import EncodedTask
+from lorafuse_jax.workflow.placement import ONE_DEVICE, Placement
+from lorafuse_jax.workflow.train_config import TrainConfig
+from lorafuse_jax.workflow.trainer import Trainer, make_trainer
+from tests.tiny import tiny_config, tiny_params
+
+DEVICES = 8
+
+
+def run_on_devices(module: str, *arguments: str, devices: int = DEVICES) -> str:
+    """What a module prints that is run on so many CPU devices."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    result = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
+
+
+def divisible_model(**changes) -> Model:
+    """Eight heads, four key/value heads, and sizes that are multiples of eight."""
+    sizes = {
+        "vocab_size": 128,
+        "model_dim": 32,
+        "num_heads": 8,
+        "num_kv_heads": 4,
+        "ffn_dim": 48,
+        "context_length": 32,
+    }
+    config = tiny_config(**(sizes | changes))
+    family = families.FAMILIES["llama"]
+    return Model(config, tiny_params(config), None, Path("tiny"), "tiny", (0,), family)
+
+
+def task() -> EncodedTask:
+    """Sixteen examples to train on, and five held out."""
+    rng = np.random.default_rng(0)
+
+    def draw(number: int) -> Encoded:
+        prompt, answer = (rng.integers(1, 97, rng.integers(*ends)) for ends in ((3, 9), (2, 6)))
+        return Encoded.from_answer(str(number), prompt.astype(np.int32), answer.astype(np.int32))
+
+    examples = [draw(number) for number in range(21)]
+    return EncodedTask(Path("none"), "", "qa", examples[:16], examples[16:], 0)
+
+
+def placement_of(shape: MeshShape | None) -> Placement:
+    """On all devices, or on one."""
+    return ONE_DEVICE if shape is None else Placement(make_mesh(shape), shape.fsdp)
+
+
+def place(model: Model, placement: Placement, quantized: bool = False) -> Model:
+    """The model with its base laid out."""
+    shardings = placement.base_shardings(model.config, quantized)
+    named = {
+        "/".join(str(key.key) for key in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(model.params)
+    }
+    placed = {path: jax.device_put(leaf, shardings.get(path)) for path, leaf in named.items()}
+    structure = jax.tree.structure(model.params)
+    return Model(
+        model.config,
+        jax.tree.unflatten(structure, placed.values()),
+        model.tokenizer,
+        model.path,
+        model.fingerprint,
+        model.stop_tokens,
+        model.family,
+    )
+
+
+def trainer_on(shape: MeshShape | None, **settings) -> Trainer:
+    """A run of eight seeds, eight examples a step."""
+    common = {"rank": 4, "seeds": tuple(range(8)), "examples": 24, "learning_rate": 1e-2}
+    config = TrainConfig(model="tiny", data="none", **(common | settings))
+    placement = placement_of(shape)
+    return make_trainer(config, place(divisible_model(), placement), task(), placement)
+
+
+def train_steps(trainer: Trainer, steps: int = 3) -> tuple:
+    """Losses of each step [T, S], held-out losses [S], and the adapters, in the host's memory."""
+    with trainer.placement.active():
+        state, losses = trainer.fresh_state(), []
+        for step in range(steps):
+            batch = trainer.batches().batch(step)
+            state, loss = trainer.step_fn(state, trainer.method.base, batch, trainer.member())
+            losses.append(np.asarray(loss))
+        heldout = trainer.heldout(state, trainer.method.base)
+    return np.array(losses), heldout, jax.device_get(state.adapter)
