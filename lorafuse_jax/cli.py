@@ -11,6 +11,7 @@ from lorafuse_jax.assets import ASSETS, fetch
 from lorafuse_jax.assets.cache import Source
 from lorafuse_jax.data.recipes import RECIPES
 from lorafuse_jax.fusion import OPERATORS, get_operator
+from lorafuse_jax.parallel.hosts import HostLost, leave
 from lorafuse_jax.run_folder import RunFolder, check_name
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.demo import demo
@@ -226,6 +227,9 @@ def main() -> None:
     try:
         command = tyro.cli(Command, prog="lorafuse", description=ABOUT, config=config)  # pyrefly: ignore
         command.run()
+    except HostLost as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        leave()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -98,17 +98,17 @@ def load_large(quantization: str) -> dict:
     import numpy as np
 
     from lorafuse_jax.models.families.llama import WEIGHTS, config_from_hf
-    from lorafuse_jax.models.weights import StoredTensor, load_params, parameter_shapes
+    from lorafuse_jax.models.filling import StoredTensor
+    from lorafuse_jax.models.weights import load_params, parameter_shapes
 
     config = config_from_hf(LARGE)
     numbers = np.random.default_rng(0).normal(scale=0.02, size=1 << 20)
     pool = np.tile(numbers.astype(jnp.bfloat16), 126)
 
     def tensor(name: str, shape: tuple[int, ...]) -> StoredTensor:
-        def read(rows: slice) -> np.ndarray:
-            count = len(range(*rows.indices(shape[0])))
-            some = pool[: count * math.prod(shape[1:])]
-            return some.reshape(count, *shape[1:]).copy()
+        def read(index: tuple[slice, ...]) -> np.ndarray:
+            sizes = [len(range(*one.indices(size))) for one, size in zip(index, shape, strict=True)]
+            return pool[: math.prod(sizes)].reshape(sizes).copy()
 
         return StoredTensor(name, shape, Path("large"), read)
 

@@ -10,7 +10,6 @@ from safetensors.numpy import save_file
 
 from lorafuse_jax.models.gguf_file import hf_config, open_gguf, stored_tensors
 from lorafuse_jax.models.tokenizer import gguf_tokenizer
-from lorafuse_jax.models.weights import EVERYTHING
 
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "gemma3_text": "Gemma3ForCausalLM"}
 
@@ -22,7 +21,10 @@ def convert_gguf(source: Path, folder: Path) -> None:
         UserError: the file is damaged, or of an architecture that is not supported.
     """
     file = open_gguf(source)
-    tensors = {one.name: np.ascontiguousarray(one.read(EVERYTHING)) for one in stored_tensors(file)}
+    tensors = {
+        one.name: np.ascontiguousarray(one.read((slice(None),) * len(one.shape)))
+        for one in stored_tensors(file)
+    }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer = gguf_tokenizer(source, file.metadata)
     config = hf_config(file)

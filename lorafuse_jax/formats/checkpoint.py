@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from lorafuse_jax.formats.folder import is_disk_full, new_folder
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.types import UserError
 
 Tree = TypeVar("Tree")
@@ -51,7 +52,9 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The newest two checkpoints of a run, ``FOLDER/STEP``.
 
-    One process at a time: what an earlier one left unfinished is removed.
+    One job at a time: what an earlier one left unfinished is removed. Of several hosts all write
+    their parts of the arrays, into a folder that all see, and the first everything else; what was
+    written by some hosts can be restored by others, on another mesh.
     """
 
     def __init__(self, folder: Path, written_by: dict[str, Any]) -> None:
@@ -64,7 +67,7 @@ class Checkpoints:
         """
         self.folder = folder.absolute()
         self._written_by = json.loads(json.dumps(written_by))
-        if self.folder.exists():
+        if self.folder.exists() and hosts.is_first():
             for unfinished in self.folder.glob(".*"):
                 shutil.rmtree(unfinished)
 
@@ -81,10 +84,11 @@ class Checkpoints:
             UserError: the disk is full; the checkpoints before are as they were.
         """
         try:
-            with _orbax_errors_only_raised(), new_folder(self.folder / str(step)) as whole:
+            with _orbax_errors_only_raised(), _shared(self.folder / str(step)) as whole:
                 with ocp.StandardCheckpointer() as orbax:
                     orbax.save(whole / _ARRAYS, tree)
-                _write_about(whole, self._about(step, whole, beside or {}))
+                if hosts.is_first():
+                    _write_about(whole, self._about(step, whole, beside or {}))
         except (OSError, ValueError) as error:  # tensorstore's are ValueErrors
             if not is_disk_full(error):
                 raise
@@ -94,8 +98,9 @@ class Checkpoints:
                 f"{self.folder}: no space left on the disk for the checkpoint of step {step}; "
                 f"{kept}. Make room and repeat the command to go on"
             ) from error
-        for old in self.steps()[:-KEPT]:
-            shutil.rmtree(self.folder / str(old))
+        if hosts.is_first():
+            for old in self.steps()[:-KEPT]:
+                shutil.rmtree(self.folder / str(old))
 
     def restore(self, like: Tree, say: Callable[[str], None]) -> Restored | None:
         """The newest checkpoint that is whole, or None; damaged ones are said and removed.
@@ -108,12 +113,21 @@ class Checkpoints:
             UserError: it was written by another configuration or version, or is of another
                 structure; nothing is removed.
         """
+        newest = hosts.together(lambda: self._newest(say) if hosts.is_first() else None)
+        about = hosts.of_first(newest)
+        if about is None:
+            return None
+        path = self.folder / str(about["step"])
+        return Restored(about["step"], _read_arrays(path, like), about["beside"])
+
+    def _newest(self, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """What is said of the newest that is whole; those after it are removed."""
         for step in reversed(self.steps()):
             path = self.folder / str(step)
             try:
                 about = read_whole(path)
                 self._check_written_by(about, path)
-                return Restored(step, _read_arrays(path, like), about["beside"])
+                return about
             except Damaged as damage:
                 before = [s for s in self.steps() if s < step]
                 then = f"going back to step {before[-1]}" if before else "starting again"
@@ -141,6 +155,17 @@ class Checkpoints:
                 "a run that went on from it would not be the run that was started; go on with what "
                 "it was written by, or name another folder with --out to start again"
             )
+
+
+@contextmanager
+def _shared(folder: Path) -> Iterator[Path]:
+    """A new folder for all hosts, which the first makes, and puts in its place at the end."""
+    with ExitStack() as stack:
+        made = hosts.together(
+            lambda: str(stack.enter_context(new_folder(folder))) if hosts.is_first() else None
+        )
+        yield Path(hosts.of_first(made))
+    hosts.wait(str(folder))
 
 
 def read_whole(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lorafuse_jax.models.config import DecoderConfig, FrequencyFactors
 from lorafuse_jax.models.families import FAMILIES
-from lorafuse_jax.models.weights import EVERYTHING, StoredTensor
+from lorafuse_jax.models.filling import Index, StoredTensor
 from lorafuse_jax.types import UserError
 
 ARCHITECTURES = {
@@ -217,8 +217,11 @@ def stored_tensors(file: GgufFile) -> Iterator[StoredTensor]:
         yield StoredTensor(names[name], shape, file.path, read)
 
 
-def _read(tensor: gguf.ReaderTensor, change: Change, rows: slice) -> np.ndarray:
-    return change(_values(tensor, rows))
+def _read(tensor: gguf.ReaderTensor, change: Change, index: Index) -> np.ndarray:
+    """Only some rows are decoded where the order of rows is the file's."""
+    if change is _as_it_is:
+        return _values(tensor, index[0])[(slice(None), *index[1:])]
+    return change(_values(tensor))[index]
 
 
 def _hf_names(file: GgufFile) -> dict[str, str]:
@@ -246,7 +249,11 @@ def _change(file: GgufFile, name: str) -> Change:
         return lambda values: values - 1
     if arch == "gpt2" and name.startswith("blk."):
         return np.transpose
-    return lambda values: values
+    return _as_it_is
+
+
+def _as_it_is(values: np.ndarray) -> np.ndarray:
+    return values
 
 
 def _unpermute(values: np.ndarray, heads: int) -> np.ndarray:
@@ -255,7 +262,7 @@ def _unpermute(values: np.ndarray, heads: int) -> np.ndarray:
     return halves.swapaxes(1, 2).reshape(values.shape)
 
 
-def _values(tensor: gguf.ReaderTensor, rows: slice = EVERYTHING) -> np.ndarray:
+def _values(tensor: gguf.ReaderTensor, rows: slice = slice(None)) -> np.ndarray:
     data = tensor.data[rows]
     values = gguf.quants.dequantize(data, tensor.tensor_type).astype(np.float32)
     return values.reshape([len(data), *(int(size) for size in reversed(tensor.shape[:-1]))])

@@ -15,16 +15,22 @@ from lorafuse_jax.types import UserError
 
 
 class Planned(NamedTuple):
-    """A parameter that is to be filled."""
+    """A parameter that is to be filled.
 
-    make: Callable[[], Any]
-    """Gives the parameter, all zero."""
+    Attributes:
+        shape: of the parameter; that of a quantised kernel is as if it were not.
+        make: gives a parameter of a shape, all zero.
+        sharding: None is the default device.
+    """
+
+    shape: tuple[int, ...]
+    make: Callable[[tuple[int, ...]], Any]
     sharding: Any
 
     def bytes_of_a_device(self) -> int:
         """That it will take; an error of jax's if it cannot be laid out as the sharding says."""
         shape = self.sharding.shard_shape if self.sharding else lambda shape: shape
-        leaves = jax.tree.leaves(jax.eval_shape(self.make))
+        leaves = jax.tree.leaves(jax.eval_shape(lambda: self.make(self.shape)))
         return sum(math.prod(shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
@@ -35,10 +41,10 @@ def plan_params(spec, dtype, quantization, shardings: Mapping[str, Any]) -> dict
     plan = {}
     for path, shape in spec.items():
         if is_quantized(path, quantization):
-            make = partial(empty_kernel, shape, quantization)
+            make = partial(empty_kernel, quantization=quantization)
         else:
-            make = partial(jnp.zeros, shape, dtype)
-        plan[path] = Planned(make, shardings.get(path))
+            make = partial(jnp.zeros, dtype=dtype)
+        plan[path] = Planned(shape, make, shardings.get(path))
     return plan
 
 

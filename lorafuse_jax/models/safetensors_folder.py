@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from lorafuse_jax.models.weights import StoredTensor
+from lorafuse_jax.models.filling import Index, StoredTensor
 from lorafuse_jax.types import UserError
 
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -69,7 +69,7 @@ def _open(file: Path):
         raise UserError(f"{file} is damaged or cut short ({error}); download it again") from None
 
 
-def _read(file: Path, name: str, rows: slice):
+def _read(file: Path, name: str, index: Index):
     """The file is opened for each tensor, so that pages of earlier ones need not stay mapped."""
     with _open(file) as tensors:
-        return tensors.get_slice(name)[rows]
+        return tensors.get_slice(name)[index]

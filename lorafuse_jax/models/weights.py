@@ -1,32 +1,26 @@
 """A checkpoint's tensors to our parameter tree, one at a time, with full coverage or not at all."""
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.decoder import init_params
-from lorafuse_jax.models.placing import Planned, check_fits, is_quantized, plan_params
-from lorafuse_jax.models.quantized import Quantization, quantize
+from lorafuse_jax.models.filling import Filling, Place, StoredTensor
+from lorafuse_jax.models.placing import check_fits, plan_params
+from lorafuse_jax.models.quantized import Quantization
 from lorafuse_jax.types import Params, UserError
 
 UNUSED = re.compile(r".*(\.rotary_emb\.inv_freq|\.attn\.(masked_)?bias)")
 """Old checkpoints store rotary frequencies and causal masks, which follow from the shapes."""
 
 TIED_HEAD = "lm_head.weight"
-
-PIECE_ENTRIES = 1 << 20
-"""Of a parameter without layers that are read and written at once."""
-
-EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True)
@@ -44,29 +38,6 @@ class WeightRule:
     transpose: bool = False
 
 
-class StoredTensor(NamedTuple):
-    """A tensor that is still on disk.
-
-    Attributes:
-        name: as Hugging Face writes it.
-        shape: as stored.
-        file: for messages.
-        read: gives its values, or those of some rows (``slice``), as floating-point numbers.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    file: Path
-    read: Callable[[slice], np.ndarray]
-
-
-class _Place(NamedTuple):
-    ours: str
-    layer: int | None
-    transpose: bool
-    shape: tuple[int, ...]
-
-
 def load_params(
     stored: Iterable[StoredTensor],
     config: DecoderConfig,
@@ -79,7 +50,8 @@ def load_params(
 ) -> Params:
     """The parameters, each read and put in its place on the device before the next is looked at.
 
-    So the most that is in memory is the parameters and one tensor of one layer.
+    So the most that is in memory is the parameters and one tensor of one layer. Of several hosts
+    each reads what lies on its own devices, and nothing else.
 
     Args:
         stored: all tensors of a checkpoint.
@@ -89,7 +61,7 @@ def load_params(
         quantization: of the kernels in the layers; None keeps them as they are.
         shardings: ``jax.sharding`` of a parameter, by path (``layers/mlp/up_proj/kernel``); those
             that are not named go to the default device. All arrays of a quantised kernel get it,
-            so it may divide layers and output features, whose axes all of them have.
+            so it may divide layers and output features only, whose axes all of them have.
         where: what the checkpoint is called in messages.
 
     Raises:
@@ -106,17 +78,17 @@ def load_params(
     _check_each(stored, expected, config)
     plan = plan_params(spec, dtype, quantization, shardings or {})
     check_fits(plan, where)
-    filled = _Filled(plan, dtype, quantization)
-    head = None
+    filling = Filling(plan, dtype, quantization)
     for tensor in stored:
         if tensor.name in expected:
-            filled.put(expected[tensor.name], tensor)
-        elif tensor.name == TIED_HEAD:
-            head = tensor
-    params = filled.nested()
-    if head is not None:
-        _check_tied(head, params["embed_tokens"]["embedding"], where)
-    return params
+            filling.put(expected[tensor.name], tensor)
+    heads = [one for one in stored if one.name == TIED_HEAD and one.name not in expected]
+    if any(not filling.holds("embed_tokens/embedding", head) for head in heads):
+        raise UserError(
+            f"{where}: config.json ties the head to the embedding, but lm_head.weight differs "
+            "from it; set tie_word_embeddings to false to use it"
+        )
+    return filling.nested()
 
 
 def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
@@ -149,7 +121,7 @@ def checkpoint_tensors(
             yield name, values.T if rule.transpose else values
 
 
-def _expected(config, rules, spec, names: set[str]) -> dict[str, _Place]:
+def _expected(config, rules, spec, names: set[str]) -> dict[str, Place]:
     """Tensor name -> its place. A checkpoint of the bare model lacks the first part of names."""
     prefix = rules[0].hf.partition(".")[0] + "."
     bare = not any(name.startswith(prefix) for name in names)
@@ -160,10 +132,10 @@ def _expected(config, rules, spec, names: set[str]) -> dict[str, _Place]:
         shape = spec[rule.ours]
         if "{layer}" in hf:
             for layer in range(config.num_layers):
-                place = _Place(rule.ours, layer, rule.transpose, shape[1:])
+                place = Place(rule.ours, layer, rule.transpose, shape[1:])
                 expected[hf.format(layer=layer)] = place
         else:
-            expected[hf] = _Place(rule.ours, None, rule.transpose, shape)
+            expected[hf] = Place(rule.ours, None, rule.transpose, shape)
     filled = sorted(rule.ours for rule in used)
     if filled != sorted(spec):
         raise ValueError(f"rules fill {filled}, the model has {sorted(spec)}")
@@ -171,7 +143,7 @@ def _expected(config, rules, spec, names: set[str]) -> dict[str, _Place]:
 
 
 def _check_each(
-    stored: Sequence[StoredTensor], expected: Mapping[str, _Place], config: DecoderConfig
+    stored: Sequence[StoredTensor], expected: Mapping[str, Place], config: DecoderConfig
 ) -> None:
     seen: set[str] = set()
     for tensor in stored:
@@ -193,78 +165,3 @@ def _check_each(
                 f"{tensor.file}: {name} has shape {list(tensor.shape)}, config.json says "
                 f"{list(shape)}"
             )
-
-
-class _Filled:
-    """Parameters on the device, being filled in place."""
-
-    def __init__(self, plan: Mapping[str, Planned], dtype, quantization):
-        self.dtype, self.quantization = dtype, quantization
-        self.arrays: dict[str, Any] = {
-            path: jax.jit(make, out_shardings=sharding)() if sharding else make()
-            for path, (make, sharding) in plan.items()
-        }
-
-    def put(self, place: _Place, tensor: StoredTensor) -> None:
-        """Waits until it is there: tensors that are under way take memory too."""
-        path = place.ours
-        if place.layer is None:
-            self._put_in_pieces(path, tensor, place.transpose)
-        else:
-            values = tensor.read(EVERYTHING)
-            values = values.T if place.transpose else values
-            if is_quantized(path, self.quantization):
-                self._put_quantized(path, values, place.layer)
-            else:
-                self._write(path, np.asarray(values, self.dtype)[None], place.layer, axis=0)
-        jax.block_until_ready(self.arrays[path])
-
-    def _put_quantized(self, path: str, values: np.ndarray, layer: int) -> None:
-        """Some output channels at a time: each has scales of its own."""
-        fan_in, fan_out = values.shape
-        columns = max(1, PIECE_ENTRIES // fan_in)
-        for start in range(0, fan_out, columns):
-            some = np.asarray(values[:, start : start + columns], np.float32)
-            piece = quantize(jnp.asarray(some), self.quantization)
-            self.arrays[path] = jax.tree.map(
-                lambda whole, part, start=start: _write(whole, part[None], (layer, 0, start)),
-                self.arrays[path],
-                piece,
-            )
-
-    def _put_in_pieces(self, path: str, tensor: StoredTensor, transpose: bool) -> None:
-        """An embedding may be a tenth of the model: no second copy of all of it is made."""
-        count, *rest = tensor.shape
-        rows = max(1, PIECE_ENTRIES // math.prod(rest))
-        for start in range(0, count, rows):
-            piece = np.asarray(tensor.read(slice(start, min(count, start + rows))), self.dtype)
-            self._write(path, piece.T if transpose else piece, start, len(rest) if transpose else 0)
-
-    def _write(self, path: str, piece: np.ndarray, start: int, axis: int) -> None:
-        places = [0] * piece.ndim
-        places[axis] = start
-        self.arrays[path] = _write(self.arrays[path], piece, tuple(places))
-
-    def nested(self) -> Params:
-        nested: Params = {}
-        for path, array in self.arrays.items():
-            *parents, last = path.split("/")
-            node = nested
-            for name in parents:
-                node = node.setdefault(name, {})
-            node[last] = array
-        return nested
-
-
-@partial(jax.jit, donate_argnums=0)
-def _write(whole, piece, start):
-    """In place, at these coordinates."""
-    return jax.lax.dynamic_update_slice(whole, piece, start)
-
-
-def _check_tied(head: StoredTensor, embedding: jax.Array, where: Path) -> None:
-    if not np.array_equal(head.read(EVERYTHING).astype(embedding.dtype), np.asarray(embedding)):
-        raise UserError(
-            f"{where}: config.json ties the head to the embedding, but lm_head.weight differs "
-            "from it; set tie_word_embeddings to false to use it"
-        )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.training.step import RUNNING, Member, TrainState
 from lorafuse_jax.types import Params, UserError
 
@@ -97,23 +98,23 @@ def fit(
         evaluate: losses on validation.
         save: keeps a checkpoint; called after ``report`` saw its step.
         report: takes the metrics of one step, and its batch.
-        stop: asked after every step; if it says so, this step is saved and is the last.
+        stop: asked after every step; if it says so, on any host, this step is saved and the last.
 
     Raises:
         UserError: every seed is frozen.
     """
     cadence = _Cadence(plan.checkpoint_seconds)
-    start = int(state.step[0])
-    running = np.asarray(state.frozen_at) == RUNNING
+    steps, frozen_at = hosts.fetch((state.step, state.frozen_at))
+    start, running = int(steps[0]), frozen_at == RUNNING
     batch = batches.batch(start) if start < plan.num_steps else None
     for step in range(start, plan.num_steps):
         began, this_batch = time.perf_counter(), batch
         state, loss = step_fn(state, params, batch, member)
         if step + 1 < plan.num_steps:
             batch = batches.batch(step + 1)
-        loss = np.asarray(loss)
+        loss, frozen_at = hosts.fetch((loss, state.frozen_at))
         seconds = time.perf_counter() - began
-        before, running = running, np.asarray(state.frozen_at) == RUNNING
+        before, running = running, frozen_at == RUNNING
         last = step + 1 == plan.num_steps
         due = running.any() and (last or (step + 1) % plan.heldout_every == 0)
         heldout = evaluate(state, params) if due else None
@@ -127,9 +128,10 @@ def fit(
         )
         report(metrics, this_batch)
         if not running.any():
-            raise _all_frozen(seeds, np.asarray(state.frozen_at))
-        stopped = stop()
-        if last or stopped or cadence.due():
+            raise _all_frozen(seeds, frozen_at)
+        asked = hosts.gather([stop(), cadence.due()])
+        stopped = any(stop_here for stop_here, _ in asked)
+        if last or stopped or asked[0][1]:
             cadence.saved_in(_seconds(save, step + 1, state))
         if stopped:
             break

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.parallel.mesh import DATA, SEED
 from lorafuse_jax.training.step import LossFn, Member, TrainState
 from lorafuse_jax.types import Params
@@ -50,10 +52,10 @@ def heldout_loss(
 
     totals = jax.jit(jax.vmap(total, in_axes=(0, None, None, 0), spmd_axis_name=SEED))
     member = member._replace(dropout_key=None)
-    tokens = sum(float(np.sum(batch.loss_weight)) for batch in batches)
+    tokens = sum(float(jnp.sum(batch.loss_weight)) for batch in batches)
 
     def loss(state: TrainState, params: Params) -> np.ndarray:
         sums = [totals(state.adapter, params, batch, member) for batch in batches]
-        return np.sum(sums, axis=0) / tokens
+        return np.sum(hosts.fetch(sums), axis=0) / tokens
 
     return loss

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.types import Adapter
 
 
@@ -34,7 +35,7 @@ def keep(trajectory: Trajectory, stacked: Adapter) -> Trajectory:
 
     def put(ring, leaf):
         ring = np.array(ring) if not isinstance(ring, np.ndarray) else ring
-        ring[kept % len(ring)] = np.asarray(leaf)
+        ring[kept % len(ring)] = hosts.fetch(leaf)
         return ring
 
     return Trajectory(np.asarray(kept + 1, np.int32), jax.tree.map(put, trajectory.ring, stacked))

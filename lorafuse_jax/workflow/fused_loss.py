@@ -12,6 +12,7 @@ from lorafuse_jax.adapted import batch_log_probs
 from lorafuse_jax.adapter import stack
 from lorafuse_jax.fusion import get_operator
 from lorafuse_jax.models.hub import Model
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.training.objective import heldout_loss
 from lorafuse_jax.training.step import RUNNING, Member, TrainState
 from lorafuse_jax.types import Adapter, UserError
@@ -63,7 +64,7 @@ def fused_heldout_loss(
     loss = heldout_loss(log_probs, batches, Member(jnp.ones(1), None))
 
     def of(state: TrainState) -> float:
-        running = np.flatnonzero(np.asarray(state.frozen_at) == RUNNING)
+        running = np.flatnonzero(hosts.fetch(state.frozen_at) == RUNNING)
         fused = fuse_jitted(state.adapter, running=tuple(running.tolist()))
         return float(loss(state._replace(adapter=fused), model.params)[0])
 

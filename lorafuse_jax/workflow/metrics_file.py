@@ -21,18 +21,20 @@ from lorafuse_jax.types import UserError
 class MetricsFile:
     """The file, open at its end."""
 
-    def __init__(self, path: Path, mark: dict[str, Any] | None) -> None:
+    def __init__(self, path: Path, mark: dict[str, Any] | None, *, writes: bool = True) -> None:
         """Cut the file back to a mark, and open it.
 
         Args:
             path: the file; made if it is not there.
             mark: from ``mark()``; None is the beginning.
+            writes: of several hosts one does; the others keep in memory what it writes.
 
         Raises:
             UserError: what stands before the mark is not what was written.
         """
         length = mark["bytes"] if mark else 0
-        self._file = path.open("ab+", buffering=0)
+        self._writes = writes
+        self._file = path.open("ab+" if writes else "rb", buffering=0)
         self._file.seek(0)
         before = _read_fully(self._file, length)
         self._digest = hashlib.sha256(before)
@@ -42,7 +44,8 @@ class MetricsFile:
                 f"{path} is not what it was when the checkpoint was written; put it back, or "
                 f"remove {path.parent / 'checkpoints'} and it to start this run again"
             )
-        self._file.truncate(length)
+        if writes:
+            self._file.truncate(length)
         self._length = length
         self.lines: list[dict] = [json.loads(line) for line in before.splitlines()]
 
@@ -50,7 +53,7 @@ class MetricsFile:
         """Write lines; they outlive this process as soon as this returns."""
         content = b"".join(json.dumps(line, allow_nan=False).encode() + b"\n" for line in lines)
         written = 0
-        while written < len(content):
+        while self._writes and written < len(content):
             written += self._file.write(content[written:]) or 0
         self._digest.update(content)
         self._length += len(content)

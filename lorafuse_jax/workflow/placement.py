@@ -1,10 +1,10 @@
 """Where a run's arrays lie: on one device as they come, or on a mesh by the rules."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache, partial, wraps
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -14,8 +14,11 @@ from lorafuse_jax.data.batches import Batch, empty, stack
 from lorafuse_jax.data.loader import Loader
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.weights import parameter_shapes
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.parallel.mesh import DATA, MeshShape, check_divides, default_mesh, make_mesh
 from lorafuse_jax.parallel.rules import Rules
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,18 @@ class Placement:
         return f" · {shape.devices} devices, {shape}"
 
     def active(self) -> AbstractContextManager:
-        """The context in which programs are traced and run."""
+        """The context in which programs are traced and run; all programs in it run on the mesh."""
         return nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+
+    def on_mesh(self, program: Callable[..., Result]) -> Callable[..., Result]:
+        """A program that is always traced and run there."""
+
+        @wraps(program)
+        def run(*arguments: Any) -> Result:
+            with self.active():
+                return program(*arguments)
+
+        return run
 
     def base_shardings(self, config: DecoderConfig, quantized: bool) -> dict[str, Any]:
         """Of the base's parameters by path; none on one device."""
@@ -56,13 +69,13 @@ class Placement:
         """A state or stacked adapters, put where they belong."""
         if self.mesh is None:
             return tree
-        return jax.device_put(tree, self._rules(config).trained(tree))
+        return _put(tree, self._rules(config).trained(tree))
 
     def of_seeds(self, tree: Any) -> Any:
         """Leaves [S, ...], dealt out by seed."""
         if self.mesh is None:
             return tree
-        return jax.device_put(tree, Rules(self.mesh, {}).of_seeds(tree))
+        return _put(tree, Rules(self.mesh, {}).of_seeds(tree))
 
     def shared(self, batches: Sequence[Batch]) -> list[Batch]:
         """Batches that all seeds see, G at a time: leaves [G, ...], the last ones filled up."""
@@ -71,7 +84,7 @@ class Placement:
         grouped = [stack(padded[at : at + self.parts]) for at in range(0, len(padded), self.parts)]
         if self.mesh is None:
             return grouped
-        return [jax.device_put(one, Rules(self.mesh, {}).shared_batch(one)) for one in grouped]
+        return [_put(one, Rules(self.mesh, {}).shared_batch(one)) for one in grouped]
 
     def _rules(self, config: DecoderConfig) -> Rules:
         assert self.mesh is not None
@@ -79,6 +92,22 @@ class Placement:
 
 
 ONE_DEVICE = Placement()
+
+
+def _put(tree: Any, shardings: Any) -> Any:
+    """What every process has whole, each device its part of it."""
+    if not hosts.are_many():
+        return jax.device_put(tree, shardings)
+
+    def one(leaf: Any, sharding: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf), sharding))
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(one, tree, shardings)
 
 
 class PlacedBatches:

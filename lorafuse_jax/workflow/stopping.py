@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -30,6 +30,10 @@ class StopRequest:
     def __call__(self) -> bool:
         """Whether to stop."""
         return self.signal_number is not None
+
+    def settle(self, signals: Sequence[int | None]) -> None:
+        """Of all hosts' signals the first counts, here too."""
+        self.signal_number = next((one for one in signals if one is not None), None)
 
     def stopped(self, where: str) -> Stopped:
         """What to raise, saying where the work stands."""

@@ -7,6 +7,7 @@ import jax
 from lorafuse_jax.ends import layers_alone
 from lorafuse_jax.lora import adaptable_modules
 from lorafuse_jax.models.hub import Model
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.training.flops import ModelSize, count_work, needed_flops
 from lorafuse_jax.training.peak import matmul_peak
 from lorafuse_jax.types import EMBEDDING, HEAD
@@ -48,7 +49,7 @@ class Throughput:
 
     def of(self, batch: Any, seconds: float) -> dict[str, float]:
         """``tokens`` and ``tokens_per_s`` over all seeds, and ``peak_share``."""
-        work = count_work(batch, self._size.window)
+        work = count_work(hosts.fetch(batch), self._size.window)
         share = needed_flops(self._size, work) / (seconds * self._peak)
         speed = {"tokens_per_s": work.tokens / seconds, "peak_share": share}
         return {"tokens": float(work.tokens)} | speed

@@ -1,17 +1,17 @@
 """``lorafuse train``: N seeds in one jitted step, into a run folder; it may be stopped anywhere."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lorafuse_jax.formats.checkpoint import Checkpoints
 from lorafuse_jax.formats.folder import is_disk_full
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.parallel.mesh import MeshShape
 from lorafuse_jax.run_folder import RunFolder, versions
 from lorafuse_jax.training.loop import Heldout, fit
@@ -34,6 +34,9 @@ from lorafuse_jax.workflow.train_config import TrainConfig, run_config
 from lorafuse_jax.workflow.trained import write_adapters
 from lorafuse_jax.workflow.trainer import Trainer, make_trainer
 
+SECONDS_TO_SEE = 30
+"""A network's file system may take so long to show a new file to another host."""
+
 
 def train(
     config: TrainConfig,
@@ -54,32 +57,62 @@ def train(
 
     Raises:
         UserError: bad input, a folder with something else, another process at work on it, a full
-            disk, or no seed left whose loss is finite.
+            disk, or no seed left whose loss is finite; on every host what was wrong on one.
+        HostLost: another host of the job is gone; the same command on all goes on from the last
+            checkpoint.
         Stopped: a signal came; what was done is saved.
     """
-    check_loggers(log)
-    check_unlocked(out)
+    with _errors_said(out):
+        return _train(config, out, log, mesh)
+
+
+def _train(
+    config: TrainConfig, out: Path, log: Sequence[LoggerName], mesh: MeshShape | None
+) -> RunFolder:
+    hosts.check_same({"out": str(out.absolute()), "mesh": str(mesh), **vars(config)} | versions())
+    hosts.together(lambda: _check_before(out, log))
     at_once = config.examples_per_step // config.micro_batches
     placement = placement_for(mesh, seeds=len(config.seeds), examples=at_once)
-    model, task = load_inputs(config, placement)
-    trainer = make_trainer(config, model, task, placement)
+    model, task = hosts.together(lambda: load_inputs(config, placement))
     run, described = RunFolder(out), run_config(config, model, task)
-    run.check_free_for(described)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out), _full_disk_said(out), stop_on_signals() as stop:
-        run.open_for(described)
-        if _is_finished(run):
+    hosts.check_same(described)
+    trainer = make_trainer(config, model, task, placement)
+    with ExitStack() as stack, stop_on_signals() as stop:
+        hosts.together(lambda: _open(run, described, stack))
+        if hosts.of_first(_is_finished(run)):
             console.print(f"trained already: {len(config.seeds)} adapters in {out / 'adapters'}")
             return run
-        if task.source is not None:
+        if task.source is not None and hosts.is_first():
             report_contamination(task.source, run)
-        with spending(run, "train", f"{len(config.seeds)} seeds") as counts, placement.active():
+        with _spending(run, config) as counts:
             state, trajectory = _fit(trainer, run, stop, log, counts)
         write_adapters(run, state, trajectory, model=model, method=trainer.method)
+        hosts.wait("adapters are written")
         console.print(f"wrote {len(run.trained_seeds())} adapters to {out / 'adapters'}")
         if stop():
             raise stop.stopped("the training itself is finished")
     return run
+
+
+def _check_before(out: Path, log: Sequence[LoggerName]) -> None:
+    if hosts.is_first():
+        check_loggers(log)
+        check_unlocked(out)
+
+
+def _open(run: RunFolder, described: dict[str, Any], stack: ExitStack) -> None:
+    """The first host takes the run folder, and holds it as long as the stack is there."""
+    if hosts.is_first():
+        run.check_free_for(described)
+        run.path.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(locked(run.path))
+        run.open_for(described)
+
+
+def _spending(run: RunFolder, config: TrainConfig) -> AbstractContextManager[Counter[str]]:
+    if not hosts.is_first():
+        return nullcontext(Counter())
+    return spending(run, "train", f"{len(config.seeds)} seeds")
 
 
 def _is_finished(run: RunFolder) -> bool:
@@ -103,6 +136,7 @@ def _fit(
     state = trainer.fresh_state()
     length = config.average_last
     trajectory = fresh_trajectory(state.adapter, length) if length else None
+    hosts.together(lambda: _check_seen(run))
     checkpoints = Checkpoints(run.checkpoints_path, _written_by(run))
     restored = checkpoints.restore(_tree(state, trajectory), console.print)
     start, mark = 0, None
@@ -117,8 +151,8 @@ def _fit(
         f"{trainer.loader.shape.length} a seed{trainer.placement} · the first step compiles"
     )
     with (
-        MetricsFile(run.metrics_path, mark) as metrics,
-        open_loggers(log, run.path, start) as logs,
+        _metrics(run, mark) as metrics,
+        open_loggers(log if hosts.is_first() else (), run.path, start) as logs,
         meter("train", plan.num_steps, start) as progress,
     ):
 
@@ -137,7 +171,7 @@ def _fit(
                 trainer.method.base,
                 seeds=config.seeds,
                 plan=plan,
-                step_fn=trainer.step_fn,
+                step_fn=trainer.placement.on_mesh(trainer.step_fn),
                 batches=trainer.batches(),
                 member=trainer.member(),
                 evaluate=evaluate,
@@ -151,7 +185,8 @@ def _fit(
                 ),
                 stop=lambda: stop() or _stalled(config, metrics),
             )
-    taken = int(state.step[0])
+    stop.settle(hosts.gather(stop.signal_number))
+    taken = int(hosts.fetch(state.step)[0])
     counts["steps"] = taken - start
     if _stalled(config, metrics):
         losses = _fused_losses(metrics)
@@ -162,6 +197,26 @@ def _fit(
     elif taken < plan.num_steps:
         raise stop.stopped(f"step {taken} of {plan.num_steps} is saved")
     return state, trajectory
+
+
+def _check_seen(run: RunFolder) -> None:
+    """Raise UserError on a host that does not see what the first has written."""
+    for _ in range(SECONDS_TO_SEE):
+        if run.config_path.exists():
+            return
+        time.sleep(1)
+    raise UserError(
+        f"{run.config_path}, which the first host wrote, is not to be seen here: --out must be a "
+        "folder on a disk that all hosts share"
+    )
+
+
+def _metrics(run: RunFolder, mark: dict[str, Any] | None) -> MetricsFile:
+    """The first host makes the file, and writes it; the others read what was there."""
+    first = hosts.is_first()
+    made = hosts.together(lambda: MetricsFile(run.metrics_path, mark) if first else None)
+    others = lambda: made or MetricsFile(run.metrics_path, mark, writes=False)  # noqa: E731
+    return hosts.together(others)
 
 
 def _tree(state: TrainState, trajectory: Trajectory | None) -> dict[str, Any]:
@@ -179,7 +234,7 @@ def _stalled(config: TrainConfig, metrics: MetricsFile) -> bool:
 
 
 def _say_frozen(config: TrainConfig, state: TrainState) -> None:
-    for seed, step in zip(config.seeds, np.asarray(state.frozen_at).tolist(), strict=True):
+    for seed, step in zip(config.seeds, hosts.fetch(state.frozen_at).tolist(), strict=True):
         if step != RUNNING:
             console.print(frozen_note(seed, step))
 
@@ -192,10 +247,16 @@ def _written_by(run: RunFolder) -> dict[str, str]:
 
 
 @contextmanager
-def _full_disk_said(out: Path) -> Iterator[None]:
+def _errors_said(out: Path) -> Iterator[None]:
+    """What a full disk or a lost host does to the code that meets it, as a UserError."""
     try:
         yield
     except Exception as error:
+        if hosts.lost(error):
+            raise hosts.HostLost(
+                f"another host of this job is gone ({error}); repeat the same command on all "
+                "hosts to go on from the last checkpoint"
+            ) from error
         if isinstance(error, UserError | Stopped) or not is_disk_full(error):
             raise
         raise UserError(

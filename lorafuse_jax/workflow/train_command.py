@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorafuse_jax.parallel.hosts import is_first, join, parse_hosts
 from lorafuse_jax.parallel.mesh import parse_mesh
 from lorafuse_jax.workflow.loggers import LoggerName
+from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.train import train
 from lorafuse_jax.workflow.train_config import TrainConfig
 
@@ -23,15 +25,23 @@ class Train(TrainConfig):
         mesh: how several devices share the work, as in seed=2,data=2,model=2 or data=8,fsdp: seeds,
             examples and matrices dealt out; fsdp deals the base out over data too. By default all
             devices, seeds first. It may be another when a run goes on.
+        hosts: of a job on several hosts, each of which is given this command: auto where SLURM,
+            Open MPI, Cloud TPU or GKE say who they are; or the address and a free port of process
+            0, the number of this process and how many there are: 10.0.0.1:1234,0/4. They share the
+            folder --out; the first of them writes and prints.
     """
 
     out: Path
     log: tuple[LoggerName, ...] = ()
     mesh: str | None = None
+    hosts: str | None = None
 
     def run(self) -> None:
         """Train, or go on."""
-        own = ("out", "log", "mesh")
+        if self.hosts is not None:
+            join(parse_hosts(self.hosts))
+            console.quiet = not is_first()
+        own = ("out", "log", "mesh", "hosts")
         settings = {key: value for key, value in vars(self).items() if key not in own}
         mesh = None if self.mesh is None else parse_mesh(self.mesh)
         train(TrainConfig(**settings), self.out, self.log, mesh)

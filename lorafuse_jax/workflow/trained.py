@@ -4,10 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lorafuse_jax.adapter import combine
 from lorafuse_jax.models.hub import Model
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.training.step import RUNNING, TrainState
 from lorafuse_jax.training.trajectory import Trajectory, of_seed
@@ -31,9 +31,12 @@ def write_adapters(
     A seed that was frozen goes to ``frozen/seed-K``, where no fusion or evaluation looks for
     members; it gets no average. What is there already is kept.
     """
-    config = run.config()
+    config, frozen = run.config(), hosts.fetch(state.frozen_at)
     for k, seed in enumerate(config["seeds"]):
-        frozen_at = int(np.asarray(state.frozen_at)[k])
+        frozen_at = int(frozen[k])
+        trained = hosts.fetch(jax.tree.map(lambda leaf, k=k: leaf[k], state.adapter))
+        if not hosts.is_first():
+            continue
         about: dict[str, Any] = {"seed": seed, "base_fingerprint": model.fingerprint, **config}
         runs = frozen_at == RUNNING
         if not runs:
@@ -47,7 +50,6 @@ def write_adapters(
                 save_update(average_path, average, model, named)
         path = run.adapter_path(seed) if runs else run.frozen_path(seed)
         if not path.exists():
-            trained = jax.tree.map(lambda leaf, k=k: leaf[k], state.adapter)
             method.save(trained, k, path, about)
         if not runs:
             console.print(

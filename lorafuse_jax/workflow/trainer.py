@@ -69,8 +69,9 @@ class Trainer:
 
     def evaluate(self, state: TrainState, params: Params) -> Heldout:
         """Losses on validation, of the members and of the fused adapter."""
-        fused = self.fused(state) if self.fused else None
-        return Heldout(self.heldout(state, params), fused)
+        with self.placement.active():
+            fused = self.fused(state) if self.fused else None
+            return Heldout(self.heldout(state, params), fused)
 
 
 def member_of(config: TrainConfig, method: Method) -> Member:

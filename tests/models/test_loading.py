@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub.utils import filter_repo_objects
 
 from lorafuse_jax import memory
-from lorafuse_jax.models import hub, weights
+from lorafuse_jax.models import filling, hub, weights
 from lorafuse_jax.models.families.llama import WEIGHTS, config_from_hf
 from lorafuse_jax.models.hub import load_model
 from lorafuse_jax.models.safetensors_folder import stored_tensors
@@ -38,7 +38,7 @@ WIDE = {
 
 def test_loading_holds_the_parameters_and_a_piece_of_a_tensor(tmp_path, monkeypatch):
     """Arrays on the device are counted before each read, NumPy's at their peak."""
-    monkeypatch.setattr(weights, "PIECE_ENTRIES", 96 * 256)
+    monkeypatch.setattr(filling, "PIECE_ENTRIES", 96 * 256)
     torch_model("llama", 0, WIDE).save_pretrained(tmp_path, max_shard_size="1MB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 4
     config = config_from_hf({"model_type": "llama"} | WIDE)
@@ -70,7 +70,7 @@ def test_loading_holds_the_parameters_and_a_piece_of_a_tensor(tmp_path, monkeypa
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
 def test_quantising_in_pieces_changes_nothing(folder, monkeypatch, quantization):
     whole = load_model(folder, quantization=quantization).params
-    monkeypatch.setattr(weights, "PIECE_ENTRIES", 5 * 16)  # of 24 output channels, five at a time
+    monkeypatch.setattr(filling, "PIECE_ENTRIES", 5 * 16)  # of 24 output channels, five at a time
     pieces = load_model(folder, quantization=quantization).params
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(pieces), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -78,7 +78,7 @@ def test_quantising_in_pieces_changes_nothing(folder, monkeypatch, quantization)
 
 def test_a_parameter_is_written_in_place():
     whole = jnp.zeros((3, 4))
-    written = weights._write(whole, np.ones((1, 4), np.float32), (1, 0))
+    written = filling._write(whole, np.ones((1, 4), np.float32), (1, 0))
     assert whole.is_deleted()
     np.testing.assert_array_equal(written, [[0] * 4, [1] * 4, [0] * 4])
 
@@ -103,7 +103,7 @@ def test_a_model_that_is_larger_than_the_memory_is_not_begun(folder, monkeypatch
     monkeypatch.setattr(memory, "usable_bytes", lambda: size)
     load_model(folder, quantization=quantization)
     monkeypatch.setattr(memory, "usable_bytes", lambda: size - 1)
-    monkeypatch.setattr(weights, "_Filled", None)
+    monkeypatch.setattr(weights, "Filling", None)
     with pytest.raises(UserError, match=r"take .* GiB, and .* GiB may be taken; load them in bflo"):
         load_model(folder, quantization=quantization)
 
