@@ -11,6 +11,7 @@ from lorafuse_jax.generation import ring as rings
 from lorafuse_jax.generation.request import Engine
 from lorafuse_jax.generation.ring import Prefix, Ring, Source
 from lorafuse_jax.generation.sampling import Choice, Sampling, choose, key_data
+from lorafuse_jax.parallel.inside import dealt_rows
 from lorafuse_jax.types import Params
 
 STEPS = 8
@@ -134,14 +135,15 @@ def start(
     token = choose(engine.logits(params, bank, hidden), sampling, jnp.zeros_like(left), choice)
     at = jnp.where(source.lane < 0, lanes.left.shape[0], source.lane)
     put = lambda old, new: old.at[at].set(new, mode="drop")  # noqa: E731
-    return Lanes(
+    lanes = Lanes(
         ring,
         put(lanes.token, token),
         put(lanes.position, source.length),
         put(lanes.left, jnp.where(_stops(engine, token), 0, left - 1)),
         put(lanes.drawn, jnp.ones_like(left)),
         jax.tree.map(put, lanes.sampling, sampling),
-    ), token
+    )
+    return _dealt(lanes), token
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=4)
@@ -177,7 +179,7 @@ def go_on(
     _, lanes, chosen = jax.lax.while_loop(
         unfinished, one, (jnp.zeros((), jnp.int32), lanes, nothing)
     )
-    return lanes, chosen
+    return _dealt(lanes), chosen
 
 
 @jax.jit
@@ -189,14 +191,14 @@ def released(lanes: Lanes, row: Int[Array, ""]) -> Lanes:
 @partial(jax.jit, static_argnums=1)
 def resized(lanes: Lanes, slots: int) -> Lanes:
     """With a ring of another size."""
-    return lanes._replace(ring=rings.resize(lanes.ring, slots))
+    return _dealt(lanes._replace(ring=rings.resize(lanes.ring, slots)))
 
 
 @jax.jit
 def narrowed(lanes: Lanes, rows: Int[Array, " M"]) -> Lanes:
     """Some of the lanes only."""
     ring = rings.take_rows(lanes.ring, rows)
-    return Lanes(ring, *jax.tree.map(lambda x: x[rows], lanes[1:]))
+    return _dealt(Lanes(ring, *jax.tree.map(lambda x: x[rows], lanes[1:])))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -206,7 +208,18 @@ def idle(like: jax.ShapeDtypeStruct, rows: int, slots: int) -> Lanes:
     keys = key_data(jnp.zeros(rows, jnp.uint32))
     sampling = Sampling(keys, jnp.zeros(rows), jnp.ones(rows), jnp.zeros(rows))
     ring = rings.empty(like, rows, slots)
-    return Lanes(ring, nothing(), nothing(), nothing(), nothing(), sampling)
+    return _dealt(Lanes(ring, nothing(), nothing(), nothing(), nothing(), sampling))
+
+
+def _dealt(lanes: Lanes) -> Lanes:
+    """As all programs of one mesh find them, and leave them."""
+    ring = Ring(
+        dealt_rows(lanes.ring.keys, 1, heads=2),
+        dealt_rows(lanes.ring.values, 1, heads=2),
+        dealt_rows(lanes.ring.positions, 0),
+        lanes.ring.slot,
+    )
+    return Lanes(ring, *jax.tree.map(lambda x: dealt_rows(x, 0), lanes[1:]))
 
 
 def _stops(engine: Engine, token: Array) -> Array:

@@ -30,6 +30,7 @@ from lorafuse_jax.generation.packing import LEAST_PREFIX, Row, bucket, pack, sha
 from lorafuse_jax.generation.request import Answer, Engine, Request, check, check_ids
 from lorafuse_jax.generation.ring import Prefix, Source
 from lorafuse_jax.generation.sampling import Choice, Sampling
+from lorafuse_jax.parallel.inside import row_ways
 from lorafuse_jax.types import Params
 
 READ_TOKENS = 256
@@ -89,7 +90,7 @@ class _Session:
         self.waiting = [deque(_by_length(queue)) for queue in queues]
         requests = [request for queue in queues for request in queue]
         self.requests = requests
-        self.width = max(1, min(lanes, bucket(max(map(len, queues)), 1)))
+        self.width = _dealable(max(1, min(lanes, bucket(max(map(len, queues)), 1))))
         self.rows: list[list[Row | None]] = [[None] * self.width for _ in queues]
         self.choice = Choice(
             sampled=any(request.temperature > 0 for request in requests),
@@ -271,9 +272,9 @@ class _Session:
         if self.lanes is None or any(self.waiting) or not self.decoding():
             return
         live = max(len(rows) - rows.count(None) for rows in self.rows)
-        if live > self.width // 2:
+        width = _dealable(bucket(live, 1))
+        if live > self.width // 2 or width >= self.width:
             return
-        width = bucket(live, 1)
         order = [
             sorted(range(self.width), key=lambda lane, rows=rows: rows[lane] is None)[:width]
             for rows in self.rows
@@ -284,6 +285,12 @@ class _Session:
         self.lanes = narrowed(self.lanes, jnp.asarray(flat))
         self.rows = [[rows[i] for i in some] for rows, some in zip(self.rows, order, strict=True)]
         self.width = width
+
+
+def _dealable(width: int) -> int:
+    """Lanes of a member that can be dealt out to all groups of devices equally."""
+    ways = row_ways()
+    return -(-width // ways) * ways
 
 
 def _by_length(queue: Sequence[Request]) -> list[tuple[int, Request]]:

@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 AUTO = "auto"
 
 GONE = re.compile(
-    r"gloo|nccl|connection|socket|peer|unavailable|deadline|coordination|heartbeat", re.IGNORECASE
+    r"\b(gloo|nccl|connection|socket|peer|unavailable|deadline|coordination|heartbeat)",
+    re.IGNORECASE,
 )
 """What errors speak of when a collective operation has lost one of its processes."""
 
@@ -191,4 +192,5 @@ def leave() -> NoReturn:
 
 def lost(error: Exception) -> bool:
     """Whether it says that another process is gone."""
-    return are_many() and not isinstance(error, UserError) and bool(GONE.search(str(error)))
+    kinds = (ValueError, RuntimeError)  # of jax's own, and of orbax's
+    return isinstance(error, kinds) and are_many() and bool(GONE.search(str(error)))

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import PartitionSpec
 from jax.tree_util import DictKey
 
-from lorafuse_jax.parallel.mesh import MODEL
+from lorafuse_jax.parallel.mesh import DATA, MODEL, SEED
 from lorafuse_jax.parallel.rules import Rules
 
 FREE = PartitionSpec.UNCONSTRAINED
@@ -46,6 +46,30 @@ def gathered(tree: Any, units: Mapping[str, int], path: str) -> Any:
         return jax.lax.with_sharding_constraint(leaf, PartitionSpec(*spec[layers:]))
 
     return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def dealt_rows(x: jax.Array, rows: int, heads: int | None = None) -> jax.Array:
+    """Rows of a batch dealt out over ``seed`` and ``data``, and heads over ``model``.
+
+    Args:
+        x: any.
+        rows: its axis of rows.
+        heads: its axis of heads, if it has one.
+    """
+    mesh = _mesh()
+    if mesh is None:
+        return x
+    spec: list[Any] = [None] * x.ndim
+    if x.shape[rows] % row_ways() == 0:
+        spec[rows] = (SEED, DATA)
+    if heads is not None and x.shape[heads] % mesh.shape[MODEL] == 0:
+        spec[heads] = MODEL
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+def row_ways() -> int:
+    """How many groups of devices share the rows of a batch."""
+    return axis_size(SEED) * axis_size(DATA)
 
 
 def axis_size(axis: str) -> int:

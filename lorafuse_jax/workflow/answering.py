@@ -14,6 +14,7 @@ from lorafuse_jax.generation.stops import cut, ends_at_stop_strings
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.workflow.benchmarks import Posed
 from lorafuse_jax.workflow.compared import Member, hash_of_update
+from lorafuse_jax.workflow.placement import ONE_DEVICE, Placement
 from lorafuse_jax.workflow.progress import meter
 
 
@@ -35,7 +36,12 @@ class Asked:
 
 
 def answer_all(
-    asked: Asked, model: Model, members: list[Member], lanes: int, counts: Counter[str]
+    asked: Asked,
+    model: Model,
+    members: list[Member],
+    lanes: int,
+    counts: Counter[str],
+    placement: Placement = ONE_DEVICE,
 ) -> None:
     """Every member's answers to what it has not answered yet, into the archive as they come.
 
@@ -45,6 +51,7 @@ def answer_all(
         members: base, seeds, fused ones.
         lanes: rows of each that are decoded at once.
         counts: of answers and tokens, added to.
+        placement: of the model.
     """
     weights = [_weights_of(member, model) for member in members]
     answered = {key: one.weights for key, one in asked.archive.answers().items()}
@@ -63,7 +70,7 @@ def answer_all(
     parts = serve(
         asked.engine,
         model.params,
-        make_bank([member.adapter for member in members]),
+        placement.everywhere(make_bank([member.adapter for member in members])),
         [[requests[number][part] for number, part in own] for own in open_parts],
         lanes=lanes,
         ended=ends_at_stop_strings(decode) if stops else None,
@@ -71,7 +78,7 @@ def answer_all(
     collected: dict[tuple[int, int], dict[int, Part]] = defaultdict(dict)
     total = len(members) * len(questions)
     left = sum(len({number for number, _ in own}) for own in open_parts)
-    with meter(asked.posed.label, total, total - left) as progress:
+    with placement.active(), meter(asked.posed.label, total, total - left) as progress:
         for one in parts:
             member = members[one.member]
             number, part = open_parts[one.member][one.request]

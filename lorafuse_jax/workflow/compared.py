@@ -14,6 +14,7 @@ from lorafuse_jax.types import Adapter
 from lorafuse_jax.workflow.inputs import load_any_model
 from lorafuse_jax.workflow.members import base_of, load_update, members_trained
 from lorafuse_jax.workflow.method_full import is_whole_model
+from lorafuse_jax.workflow.placement import ONE_DEVICE, Placement
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class Member:
     weights: Path | None = None
 
 
-def load_evaluated(run: RunFolder) -> tuple[Model, list[Member]]:
+def load_evaluated(run: RunFolder, placement: Placement = ONE_DEVICE) -> tuple[Model, list[Member]]:
     """The base model of a run, and all that is compared over it.
 
     Raises:
         UserError: the model is not what it was, or an adapter does not fit it.
     """
-    model = base_of(run)
+    model = base_of(run, placement)
     return model, load_comparison(run, model)
 
 
@@ -57,12 +58,14 @@ def load_comparison(run: RunFolder, model: Model) -> list[Member]:
     return members
 
 
-def by_weights(model: Model, members: list[Member]) -> Iterator[tuple[Model, list[Member]]]:
+def by_weights(
+    model: Model, members: list[Member], placement: Placement = ONE_DEVICE
+) -> Iterator[tuple[Model, list[Member]]]:
     """All that are over the base together; those with weights of their own one after the other."""
     yield model, [member for member in members if member.weights is None]
     for member in members:
         if member.weights is not None:
-            yield load_any_model(str(member.weights)), [member]
+            yield load_any_model(str(member.weights), placement=placement), [member]
 
 
 def lanes_for(members: list[Member], rows: int) -> int:

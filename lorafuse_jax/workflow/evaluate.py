@@ -7,6 +7,7 @@ from dataclasses import replace
 from lorafuse_jax.evaluation.archive import Archive
 from lorafuse_jax.generation.request import Engine
 from lorafuse_jax.models.hub import Model
+from lorafuse_jax.parallel.mesh import MeshShape
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.text_generation import ROW_BUDGET, make_engine
 from lorafuse_jax.types import UserError
@@ -26,6 +27,7 @@ from lorafuse_jax.workflow.compared import (
 )
 from lorafuse_jax.workflow.compared_subsets import subset_members
 from lorafuse_jax.workflow.cost import spending
+from lorafuse_jax.workflow.placement import placement_for_rows
 from lorafuse_jax.workflow.programs import with_programs
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.questions import requests_of
@@ -41,6 +43,7 @@ def evaluate(
     checker: str | None = None,
     subsets: Sequence[str] = (),
     unsafe: bool = False,
+    mesh: MeshShape | None = None,
 ) -> None:
     """Let every model of the run answer, score the answers, and keep both in ``evaluations/``.
 
@@ -52,6 +55,7 @@ def evaluate(
         checker: how answers of data sets are compared; None is as they say, or as numbers.
         subsets: operators whose fused adapters of every subset of the seeds answer as well.
         unsafe: run programs that models wrote even where they cannot be isolated.
+        mesh: how the devices share the work; by default all of them.
 
     Raises:
         UserError: something in the run or the tasks is missing or does not fit, programs cannot be
@@ -64,7 +68,9 @@ def evaluate(
     posed = posed or [pose_data(config["data"], limit, checker)]
     posed = [replace(one, benchmark=with_programs(one.benchmark, unsafe=unsafe)) for one in posed]
     _check(posed)
-    model, members = load_evaluated(run)
+    compared = 1 + len(run.trained_seeds()) + len(run.fused_names())
+    placement = placement_for_rows(mesh, members=compared, rows=max(1, rows // compared))
+    model, members = load_evaluated(run, placement)
     members += subset_members(run, model, subsets)
     asked = [prepare(run, one, model, config["template"]) for one in posed]
     with locked(run.path):
@@ -72,8 +78,9 @@ def evaluate(
             one.archive.open_for(_about(one.posed, config["template"]), one.posed.questions)
         for one in asked:
             with spending(run, "evaluate", one.posed.label) as counts:
-                for weights, some in by_weights(model, members):
-                    answer_all(one, weights, some, lanes_for(some, rows), counts)
+                for weights, some in by_weights(model, members, placement):
+                    lanes = lanes_for(some, rows)
+                    answer_all(one, weights, some, lanes, counts, placement)
             one.archive.score(one.posed.benchmark)
 
 

@@ -8,6 +8,7 @@ import tyro
 
 from lorafuse_jax.evaluation.checkers import CHECKERS
 from lorafuse_jax.evaluation.tasks import BENCHMARKS
+from lorafuse_jax.parallel.mesh import parse_mesh
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.text_generation import ROW_BUDGET
 from lorafuse_jax.types import UserError
@@ -45,6 +46,7 @@ class Evaluate:
         rescore: score the answers that are there anew, without a model.
         unsafe: where programs that models wrote (humaneval, mbpp) cannot be isolated, run them with
             your own rights.
+        mesh: how several devices share the work, as for lorafuse train; by default all of them.
         harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
         fewshot: examples before each of its questions; as the task says by default.
         chat: put its questions into the tokenizer's chat template.
@@ -59,6 +61,7 @@ class Evaluate:
     subsets: tuple[str, ...] = ()
     rescore: bool = False
     unsafe: bool = False
+    mesh: str | None = None
     harness: tuple[str, ...] = ()
     fewshot: int | None = None
     chat: bool = False
@@ -83,6 +86,7 @@ class Evaluate:
                 checker=self.checker,
                 subsets=self.subsets,
                 unsafe=self.unsafe,
+                mesh=None if self.mesh is None else parse_mesh(self.mesh),
             )
         report(run)
 
@@ -91,9 +95,10 @@ class Evaluate:
         idle: tuple[str, ...] = ("fewshot", "chat", "include")
         verb = "without --harness"
         if self.harness:
-            idle, verb = ("tasks", "checker", "subsets", "rescore", "unsafe"), "with --harness"
+            idle = ("tasks", "checker", "subsets", "rescore", "unsafe", "mesh")
+            verb = "with --harness"
         elif self.rescore:
-            idle, verb = (*idle, "tasks", "limit", "subsets"), "with --rescore"
+            idle, verb = (*idle, "tasks", "limit", "subsets", "mesh"), "with --rescore"
         for name in idle:
             if getattr(self, name) not in (None, False, ()):
                 raise UserError(f"--{name} means nothing {verb}")

@@ -27,6 +27,7 @@ from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.types import Adapter, LoraPair, UserError
 from lorafuse_jax.workflow.inputs import load_any_model
 from lorafuse_jax.workflow.method_full import is_whole_model
+from lorafuse_jax.workflow.placement import ONE_DEVICE, Placement
 from lorafuse_jax.workflow.progress import console
 
 
@@ -85,14 +86,14 @@ def members_trained(run: RunFolder) -> list[int]:
     return trained
 
 
-def base_of(run: RunFolder) -> Model:
+def base_of(run: RunFolder, placement: Placement = ONE_DEVICE) -> Model:
     """The model that a run was trained on.
 
     Raises:
         UserError: it is not there, or not what it was.
     """
     config = run.config()
-    model = load_any_model(config["model"], config.get("quantization"))
+    model = load_any_model(config["model"], config.get("quantization"), placement)
     if model.fingerprint != config["model_fingerprint"]:
         raise UserError(f"{run.path} was trained on another model than {config['model']} now is")
     return model

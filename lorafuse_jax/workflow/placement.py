@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lorafuse_jax.data.batches import Batch, empty, stack
 from lorafuse_jax.data.loader import Loader
@@ -77,6 +77,12 @@ class Placement:
             return tree
         return _put(tree, Rules(self.mesh, {}).of_seeds(tree))
 
+    def everywhere(self, tree: Any) -> Any:
+        """On every device, whole."""
+        if self.mesh is None:
+            return tree
+        return _put(tree, jax.tree.map(lambda _: NamedSharding(self.mesh, PartitionSpec()), tree))
+
     def shared(self, batches: Sequence[Batch]) -> list[Batch]:
         """Batches that all seeds see, G at a time: leaves [G, ...], the last ones filled up."""
         nothing = jax.tree.map(np.zeros_like, batches[0])
@@ -140,7 +146,7 @@ class PlacedBatches:
 
 
 def placement_for(wanted: MeshShape | None, *, seeds: int, examples: int) -> Placement:
-    """On all devices there are, as is wanted, or as suits them.
+    """For training, on all devices there are, as is wanted, or as suits them.
 
     Args:
         wanted: None chooses.
@@ -150,9 +156,29 @@ def placement_for(wanted: MeshShape | None, *, seeds: int, examples: int) -> Pla
     Raises:
         UserError: it takes another number of devices, or does not divide seeds or examples.
     """
-    count = jax.device_count()
-    if wanted is None and count == 1:
-        return Placement()
-    shape = wanted or default_mesh(seeds, examples, count)
+    shape = wanted or _shape_for(seeds, examples)
+    if shape is None:
+        return ONE_DEVICE
     check_divides(shape, seeds, examples)
     return Placement(make_mesh(shape), shape.fsdp)
+
+
+def placement_for_rows(wanted: MeshShape | None, *, members: int, rows: int) -> Placement:
+    """For generation: rows are filled up with idle ones until they can be dealt out equally.
+
+    Args:
+        wanted: None chooses.
+        members: S.
+        rows: of each, at most.
+
+    Raises:
+        UserError: it takes another number of devices.
+    """
+    shape = wanted or _shape_for(members, rows)
+    return ONE_DEVICE if shape is None else Placement(make_mesh(shape), shape.fsdp)
+
+
+def _shape_for(seeds: int, examples: int) -> MeshShape | None:
+    """None for the only device."""
+    count = jax.device_count()
+    return None if count == 1 else default_mesh(seeds, examples, count)

@@ -128,7 +128,7 @@ def make_trainer(
     )
     if config.fuse_every is None:
         return trainer
-    stacked = jax.eval_shape(trainer.fresh_state).adapter
+    stacked = jax.eval_shape(method.fresh)
     assert method.update is not None  # TrainConfig refuses the others
     fused = fused_heldout_loss(config.fuse_operator, model, method.update, validation, stacked)
     return replace(trainer, fused=fused)

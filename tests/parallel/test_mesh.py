@@ -37,8 +37,8 @@ MESHES = {
     "model=8": {WHOLE: 12, "model all-gather": 8},
 }
 """Every way to deal out eight devices, and all that they say in one step: gradients are summed over
-``data`` once, after all layers; over ``seed`` nothing is said at all. Four key heads cannot be dealt
-out to eight devices, so there each layer's queries are brought together."""
+``data`` once, after all layers; over ``seed`` nothing is said at all. Four key heads cannot
+be dealt out to eight devices, so there each layer's queries are brought together."""
 
 
 FSDP = ("data=8,fsdp", "seed=2,data=2,model=2,fsdp")
