@@ -13,6 +13,7 @@ from lorafuse_jax.lora import adaptable_modules, init_adapter, match_rules, scal
 from lorafuse_jax.lora_init import relative_to_original, split_base
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.names import for_files
+from lorafuse_jax.parallel import hosts
 from lorafuse_jax.training.step import seed_keys
 from lorafuse_jax.types import Adapter, UserError
 from lorafuse_jax.workflow.method import Method, save_update, where_it_belongs
@@ -36,6 +37,7 @@ def lora_method(config: TrainConfig, model: Model) -> Method:
     if config.init != "default":
         _check_alike(config)
         params, start = split_base(params, rules[0], config.init)
+        start = hosts.fetch(start)  # the host that writes adapters needs it whole
 
     def fresh():
         if start is not None:

@@ -79,7 +79,8 @@ def _train(
     trainer = make_trainer(config, model, task, placement)
     with ExitStack() as stack, stop_on_signals() as stop:
         hosts.together(lambda: _open(run, described, stack))
-        if hosts.of_first(_is_finished(run)):
+        hosts.together(lambda: _check_seen(run))
+        if hosts.of_first(hosts.is_first() and _is_finished(run)):
             console.print(f"trained already: {len(config.seeds)} adapters in {out / 'adapters'}")
             return run
         if task.source is not None and hosts.is_first():
@@ -87,7 +88,7 @@ def _train(
         with _spending(run, config) as counts:
             state, trajectory = _fit(trainer, run, stop, log, counts)
         write_adapters(run, state, trajectory, model=model, method=trainer.method)
-        hosts.wait("adapters are written")
+        stop.settle(hosts.gather(stop.signal_number))
         console.print(f"wrote {len(run.trained_seeds())} adapters to {out / 'adapters'}")
         if stop():
             raise stop.stopped("the training itself is finished")
@@ -136,7 +137,6 @@ def _fit(
     state = trainer.fresh_state()
     length = config.average_last
     trajectory = fresh_trajectory(state.adapter, length) if length else None
-    hosts.together(lambda: _check_seen(run))
     checkpoints = Checkpoints(run.checkpoints_path, _written_by(run))
     restored = checkpoints.restore(_tree(state, trajectory), console.print)
     start, mark = 0, None
