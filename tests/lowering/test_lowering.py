@@ -1,0 +1,113 @@
+"""What trains, decodes, scores and fuses lowers for every accelerator, with that one's own calls.
+
+``jax.export`` lowers for platforms that are not there. It refuses calls without a guarantee of
+stability, but would take a call to LAPACK for a GPU; so all calls are compared with a list.
+"""
+
+import re
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lorafuse_jax.fusion import OPERATORS
+from tests.lowering.programs import (
+    ENGINE_PROGRAMS,
+    SPECTRAL,
+    TRAINING,
+    WINDOWED,
+    Program,
+    decoding,
+    fusion,
+    heldout,
+    scoring,
+    train_step,
+    trainer_for,
+)
+
+PLATFORMS = ("cuda", "rocm", "tpu")
+OWN_CALLS = {
+    "cuda": r"cu_\w+|cusolver_\w+|cublas_\w+",
+    "rocm": r"hip_\w+|hipsolver_\w+|hipblas_\w+",
+    "tpu": r"Eigh|Qr|ProductOfElementaryHouseholderReflectors|LuDecomposition",
+}
+"""Of each platform's own libraries or compiler; there is no other way for work to leave XLA."""
+
+every_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["f32", "bf16"])
+
+
+def check_lowers(program: Program, platforms: tuple[str, ...] = PLATFORMS) -> None:
+    """For each of the platforms, without a call that is not its own."""
+    for platform in platforms:
+        exported = jax.export.export(program.fn, platforms=[platform])(*program.args)
+        calls = set(re.findall(r"custom_call @([\w.$]+)", exported.mlir_module()))
+        foreign = {call for call in calls if not re.fullmatch(OWN_CALLS[platform], call)}
+        assert not foreign, f"{platform}: {', '.join(sorted(foreign))}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("model")
+
+
+@every_dtype
+@pytest.mark.parametrize("name", TRAINING)
+def test_train_step_lowers_for_every_accelerator(name, dtype, folder):
+    check_lowers(train_step(trainer_for(name, dtype, folder)))
+
+
+@every_dtype
+@pytest.mark.parametrize("name", ["lora", "dora", "dense", "full"])
+def test_heldout_loss_lowers_for_every_accelerator(name, dtype, folder):
+    check_lowers(heldout(trainer_for(name, dtype, folder)))
+
+
+programs_of_decoding = cache(decoding)
+
+
+@every_dtype
+@pytest.mark.parametrize("name", ENGINE_PROGRAMS)
+def test_decoding_lowers_for_every_accelerator(name, dtype):
+    check_lowers(programs_of_decoding(dtype)[name])
+
+
+@pytest.mark.parametrize("name", ["read", "go_on"])
+def test_decoding_of_an_ensemble_with_windows_lowers_for_every_accelerator(name):
+    check_lowers(decoding(jnp.bfloat16, ensemble=True, **WINDOWED)[name])
+
+
+@every_dtype
+@pytest.mark.parametrize("name", ["mixtures", "adapters"])
+def test_scoring_lowers_for_every_accelerator(name, dtype):
+    check_lowers(scoring(dtype)[name])
+
+
+@pytest.mark.parametrize("op", OPERATORS.values(), ids=OPERATORS.keys())
+def test_operator_and_its_gradient_lower_for_every_accelerator(op):
+    check_lowers(fusion(op))
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_spectral_algebra_lowers_for_every_accelerator(name):
+    check_lowers(SPECTRAL[name])
+
+
+def test_call_to_lapack_is_found():
+    def of_cpu(x):
+        call = jax.ffi.ffi_call("lapack_sgetrf_ffi", jax.ShapeDtypeStruct(x.shape, x.dtype))
+        return call(x)
+
+    for platform in PLATFORMS:
+        with pytest.raises(AssertionError, match=f"{platform}: lapack_sgetrf_ffi"):
+            check_lowers(Program(jax.jit(of_cpu), (jnp.ones((3, 3)),)), (platform,))
+
+
+def test_way_through_the_host_is_found():
+    def by_numpy(x):
+        return jax.pure_callback(np.linalg.inv, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    for platform in PLATFORMS:
+        with pytest.raises((NotImplementedError, ValueError)):
+            check_lowers(Program(jax.jit(by_numpy), (jnp.ones((3, 3)),)), (platform,))
