@@ -39,6 +39,7 @@ WINDOWED = {"sliding": Sliding(window=8, layers=(True, False)), "attention_softc
 
 TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lora": ({"dropout": 0.1}, {}),
+    "lora of some": ({"dropout": 0.1}, {}),
     "lora in parts": ({"micro_batches": 2, "seeds_per_pass": 1, "remat": "layers"}, {}),
     "lora of unequal seeds": ({"rank": (2, 4, 3), "alpha": (4.0, 8.0, 8.0)}, WINDOWED),
     "lora of the ends": ({"targets": (SOME, "embed_tokens", "lm_head")}, {}),
