@@ -93,7 +93,8 @@ class _Choice(NamedTuple):
     def by_platform(self, make: Callable[[Kernel], Kernel], *arrays: Array) -> Any:
         """``make`` of the platform's kernel, or of ``attend``, called with the arrays."""
         fused = {name: folded(make(partial(own, self.kind))) for name, own in self.kernels}
-        return jax.lax.platform_dependent(*arrays, default=make(partial(_plain, self.kind)), **fused)
+        plain = make(partial(_plain, self.kind))
+        return jax.lax.platform_dependent(*arrays, default=plain, **fused)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -133,24 +134,24 @@ def _fits(queries: Array) -> bool:
 
 def _by_splash(kind: Kind, queries, keys, values, visible, segments, *, interpret=False) -> Array:
     time, heads = queries.shape[1:3]
-    padding = -time % LEAST_LENGTH
-    pad = lambda x, axis: jnp.pad(  # noqa: E731
-        x, [(0, padding * (number == axis)) for number in range(x.ndim)]
-    )
-    queries = pad((queries * kind.scale).swapaxes(1, 2), 2)
-    # Causal: what pads a row comes after all that counts.
-    kernel = _splash(time + padding, heads, kind.softcap, interpret)
+    pad = partial(_padded, padding=-time % LEAST_LENGTH)
+    queries = pad((queries * kind.scale).swapaxes(1, 2), axis=2)
+    keys, values, segments = pad(keys, axis=2), pad(values, axis=2), pad(segments, axis=1)
+    kernel = _splash(queries.shape[2], heads, kind.softcap, interpret)
     one = lambda q, k, v, s: kernel(q, k, v, splash.SegmentIds(s, s))  # noqa: E731
-    mixed = jax.vmap(one)(queries, pad(keys, 2), pad(values, 2), pad(segments, 1))
-    return mixed[:, :, :time].swapaxes(1, 2)
+    return jax.vmap(one)(queries, keys, values, segments)[:, :, :time].swapaxes(1, 2)
+
+
+def _padded(x: Array, *, padding: int, axis: int) -> Array:
+    """With zeros after all that counts, which no token looks ahead to."""
+    return jnp.pad(x, [(0, padding * (place == axis)) for place in range(x.ndim)])
 
 
 def _splash(time: int, heads: int, softcap: float | None, interpret: bool) -> Callable:
     block = next(size for size in (512, 256, LEAST_LENGTH) if time % size == 0)
-    names = [name for name in splash.BlockSizes.__dataclass_fields__ if name.startswith("block_")]
     return splash.make_splash_mha_single_device(
         mask=splash.MultiHeadMask([splash.CausalMask((time, time))] * heads),
-        block_sizes=splash.BlockSizes(**dict.fromkeys(names, block)),
+        block_sizes=splash.BlockSizes(*(block,) * 8),  # forward and backward alike
         attn_logits_soft_cap=softcap,
         interpret=interpret,
     )

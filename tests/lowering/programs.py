@@ -20,6 +20,7 @@ from lorafuse_jax.generation import serve as serving
 from lorafuse_jax.generation.request import Request
 from lorafuse_jax.lora_init import olora_factors, pissa_factors
 from lorafuse_jax.models.config import Sliding
+from lorafuse_jax.models.fused_attention import LEAST_LENGTH
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.models.quantized import quantize_params
 from lorafuse_jax.text_generation import make_engine
@@ -39,7 +40,7 @@ WINDOWED = {"sliding": Sliding(window=8, layers=(True, False)), "attention_softc
 
 TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lora": ({"dropout": 0.1}, {}),
-    "lora of some": ({"dropout": 0.1}, {}),
+    "lora with wide heads": ({"dropout": 0.1}, {"head_dim": 64}),
     "lora in parts": ({"micro_batches": 2, "seeds_per_pass": 1, "remat": "layers"}, {}),
     "lora of unequal seeds": ({"rank": (2, 4, 3), "alpha": (4.0, 8.0, 8.0)}, WINDOWED),
     "lora of the ends": ({"targets": (SOME, "embed_tokens", "lm_head")}, {}),
@@ -92,6 +93,14 @@ def train_step(trainer: Trainer) -> Program:
     state = jax.eval_shape(trainer.fresh_state)
     batch = trainer.batches().batch(0)
     return Program(trainer.step_fn, (state, trainer.method.base, batch, trainer.member()))
+
+
+def with_long_rows(program: Program) -> Program:
+    """A train step for rows that fused attention is for."""
+    state, params, batch, member = program.args
+    rows = jax.ShapeDtypeStruct((*batch.tokens.shape[:-1], LEAST_LENGTH), jnp.int32)
+    batch = batch._replace(tokens=rows, segments=rows, positions=rows)
+    return Program(program.fn, (state, params, batch, member))
 
 
 def heldout(trainer: Trainer) -> Program:
@@ -154,7 +163,8 @@ def scoring(dtype: Any) -> dict[str, Program]:
     tokens = np.arange(1, 9, dtype=np.int32)
     examples = [Encoded.from_answer(str(n), tokens[: 3 + n], tokens[:3]) for n in range(3)]
     losses = PointLosses(model, stacked, examples, None)
-    (_, batch), points = losses._numbered[0], jax.tree.map(_twice, constant((0.2, 0.3, 0.5), stacked))
+    _, batch = losses._numbered[0]
+    points = jax.tree.map(_twice, constant((0.2, 0.3, 0.5), stacked))
     adapters = jax.tree.map(_twice, random_adapter(model.params))
     return {
         "mixtures": Program(losses._mixed, (points, model.params, losses._joined, batch)),

@@ -25,6 +25,7 @@ from tests.lowering.programs import (
     scoring,
     train_step,
     trainer_for,
+    with_long_rows,
 )
 
 PLATFORMS = ("cuda", "rocm", "tpu")
@@ -38,11 +39,16 @@ OWN_CALLS = {
 every_dtype = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["f32", "bf16"])
 
 
+def calls_in(program: Program, platform: str) -> set[str]:
+    """What it calls when lowered for that platform."""
+    exported = jax.export.export(program.fn, platforms=[platform])(*program.args)
+    return set(re.findall(r"custom_call @([\w.$]+)", exported.mlir_module()))
+
+
 def check_lowers(program: Program, platforms: tuple[str, ...] = PLATFORMS) -> None:
     """For each of the platforms, without a call that is not its own."""
     for platform in platforms:
-        exported = jax.export.export(program.fn, platforms=[platform])(*program.args)
-        calls = set(re.findall(r"custom_call @([\w.$]+)", exported.mlir_module()))
+        calls = calls_in(program, platform)
         foreign = {call for call in calls if not re.fullmatch(OWN_CALLS[platform], call)}
         assert not foreign, f"{platform}: {', '.join(sorted(foreign))}"
 
@@ -62,6 +68,14 @@ def test_train_step_lowers_for_every_accelerator(name, dtype, folder):
 @pytest.mark.parametrize("name", ["lora", "dora", "dense", "full"])
 def test_heldout_loss_lowers_for_every_accelerator(name, dtype, folder):
     check_lowers(heldout(trainer_for(name, dtype, folder)))
+
+
+def test_train_step_of_long_rows_has_splash_attention_on_tpu_alone(folder):
+    step = with_long_rows(train_step(trainer_for("lora with wide heads", jnp.bfloat16, folder)))
+    assert calls_in(step, "tpu") == {"tpu_custom_call"}
+    assert not calls_in(step, "rocm")
+    wide = with_long_rows(train_step(trainer_for("lora with wide heads", jnp.float32, folder)))
+    assert not calls_in(wide, "tpu")
 
 
 programs_of_decoding = cache(decoding)

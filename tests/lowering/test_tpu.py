@@ -29,3 +29,4 @@ def test_train_and_decoding_steps_compile_for_a_tpu():
     found = json.loads(result.stdout.splitlines()[-1])
     assert found.keys() == {"train step", "decoding"}
     assert all(about["flops"] > 0 for about in found.values())
+    assert found["train step"]["kernels"] >= 3  # forward, and for keys and queries backward

@@ -1,4 +1,8 @@
-"""Fused kernels give what ``attend`` does, with every mapped axis in their batch."""
+"""Fused kernels give what ``attend`` does, with every mapped axis in their batch.
+
+No accelerator is needed: programs are lowered for one that is not there, splash attention is
+interpreted, and cuDNN is only said to be present, which is what tracing its calls asks for.
+"""
 
 import re
 from functools import partial
