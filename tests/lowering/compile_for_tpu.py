@@ -46,7 +46,7 @@ def described(program: jax.stages.Compiled) -> dict[str, float]:
 def main() -> None:
     device = topologies.get_topology_desc(TOPOLOGY, platform="tpu").devices[0]
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_for("lora with wide heads", jnp.bfloat16, Path(folder))
+        trainer = trainer_for("lora of the ends", jnp.bfloat16, Path(folder))
         programs = {
             "train step": with_long_rows(train_step(trainer)),
             "decoding": decoding(jnp.bfloat16)["go_on"],

@@ -40,10 +40,12 @@ WINDOWED = {"sliding": Sliding(window=8, layers=(True, False)), "attention_softc
 
 TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "lora": ({"dropout": 0.1}, {}),
-    "lora with wide heads": ({"dropout": 0.1}, {"head_dim": 64}),
     "lora in parts": ({"micro_batches": 2, "seeds_per_pass": 1, "remat": "layers"}, {}),
     "lora of unequal seeds": ({"rank": (2, 4, 3), "alpha": (4.0, 8.0, 8.0)}, WINDOWED),
-    "lora of the ends": ({"targets": (SOME, "embed_tokens", "lm_head")}, {}),
+    "lora of the ends": (
+        {"targets": (SOME, "embed_tokens", "lm_head"), "dropout": 0.1},
+        {"head_dim": 64},
+    ),
     "lora on int8": ({"quantization": "int8"}, {}),
     "lora on nf4": ({"quantization": "nf4", "remat": "nothing"}, {}),
     "lora+": ({"lora_plus": 16.0}, {"norm": "layer", "rope": None, "qkv_bias": True}),
@@ -51,7 +53,7 @@ TRAINING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dense": ({"method": "dense"}, {}),
     "full": ({"method": "full"}, {"tie_embeddings": False}),
 }
-"""Settings of the run, and what differs from a Llama; each is lowered in float32 and bfloat16."""
+"""Settings of the run, and what differs from a Llama."""
 
 
 class Program(NamedTuple):
@@ -79,7 +81,8 @@ def trainer_for(name: str, dtype: Any, folder: Any) -> Trainer:
     model = replace(model_in(dtype, **changes), path=folder)
     (folder / "config.json").write_text("{}")
     if kind := settings.get("quantization"):
-        model = replace(model, params=quantize_params(model.params, kind))
+        of_kind = partial(quantize_params, quantization=kind)
+        model = replace(model, params=jax.eval_shape(of_kind, model.params))
     method = settings.get("method", "lora")
     common: dict[str, Any] = {"model": "tiny", "data": "none", "seeds": (0, 1, 2), "examples": 24}
     common |= {} if method in ("dense", "full") else {"rank": 4}
