@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from lorafuse_jax.fusion import OPERATORS
+from lorafuse_jax.models import attention
+from lorafuse_jax.models.cache import LayerPast
 from tests.lowering.programs import (
     ENGINE_PROGRAMS,
     SPECTRAL,
@@ -115,6 +117,17 @@ def test_operator_and_its_gradient_lower_for_every_accelerator(op):
 @pytest.mark.parametrize("name", SPECTRAL)
 def test_spectral_algebra_lowers_for_every_accelerator(name):
     check_lowers(SPECTRAL[name])
+
+
+def test_cache_is_read_in_slices_on_cpu_alone(monkeypatch):
+    monkeypatch.setattr(attention, "CPU_SLICE_BYTES", 1)
+    cache_of = jnp.zeros((2, 3, 2, 8, 4))
+    past = LayerPast(cache_of, cache_of, jnp.int32(0), jnp.ones((3, 1, 8), bool))
+    own, seen = jnp.zeros((3, 2, 1, 4)), jnp.ones((3, 1, 1), bool)
+    step = jax.jit(lambda q, past: attention.attend_with_past(q, own, own, seen, past, 0.5, None))
+    for platform in ("cpu", *PLATFORMS):
+        exported = jax.export.export(step, platforms=[platform])(jnp.zeros((3, 1, 2, 4)), past)
+        assert ("stablehlo.while" in exported.mlir_module()) == (platform == "cpu")
 
 
 def test_call_to_lapack_is_found():
