@@ -48,10 +48,9 @@ def attend_with_past(
     """
     rows = _group_rows(queries, keys.shape[1])
     own = _partial_softmax(_scores(rows, keys, visible, scale, softcap), values)
-    size = _rows_at_once(past)
-    batch = rows.shape[0]
+    batch, size = rows.shape[0], _rows_at_once(past)
 
-    def some_rows(start):
+    def some_rows(start, size):
         take = lambda x: jax.lax.dynamic_slice_in_dim(x, start, size, 0)  # noqa: E731
         window = lambda x: (1, size, *x.shape[2:])  # noqa: E731
         at = (past.layer, start, 0, 0, 0)
@@ -59,11 +58,18 @@ def attend_with_past(
         scores = _scores(take(rows), layer(past.keys), take(past.visible), scale, softcap)
         return _partial_softmax(scores, layer(past.values))
 
+    def at_once():
+        return some_rows(0, batch)
+
+    def in_parts():
+        starts = jnp.arange(0, batch, size)
+        parts = jax.lax.map(lambda start: some_rows(start, size), starts)
+        return jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), parts)
+
     if size == batch:
-        earlier = some_rows(0)
+        earlier = at_once()
     else:
-        parts = jax.lax.map(some_rows, jnp.arange(0, batch, size))
-        earlier = jax.tree.map(lambda x: x.reshape(batch, *x.shape[2:]), parts)
+        earlier = jax.lax.platform_dependent(cpu=in_parts, default=at_once)
     return _ungroup(_join(own, earlier).astype(values.dtype), queries.shape)
 
 
@@ -113,9 +119,8 @@ def _join(left: tuple[Array, Array, Array], right: tuple[Array, Array, Array]) -
 
 
 def _rows_at_once(past: LayerPast) -> int:
+    """On CPU."""
     _, batch, *rest = past.keys.shape
-    if jax.default_backend() != "cpu":
-        return batch
     row_bytes = past.keys.dtype.itemsize * rest[0] * rest[1] * rest[2]
     most = max(1, CPU_SLICE_BYTES // row_bytes)
     return max(size for size in range(1, batch + 1) if batch % size == 0 and size <= most)

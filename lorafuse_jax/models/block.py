@@ -7,11 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from lorafuse_jax.models.attention import attend, attend_with_past
+from lorafuse_jax.models.attention import attend_with_past
 from lorafuse_jax.models.cache import LayerPast
 from lorafuse_jax.models.config import Activation, DecoderConfig
+from lorafuse_jax.models.fused_attention import Kind, attend_whole
 from lorafuse_jax.models.quantized import project
 from lorafuse_jax.models.rope import rotate
 
@@ -35,11 +36,13 @@ class View(NamedTuple):
         visible: which of this call's tokens each sees.
         rotation: cosine and sine of the positions' angles; None without rotary positions.
         past: earlier tokens; None if there are none.
+        segments: if ``visible`` is the earlier tokens of one's own segment, and no less: these.
     """
 
     visible: Bool[Array, "B T T"]
     rotation: tuple[Array, Array] | None
     past: LayerPast | None = None
+    segments: Int[Array, "B T"] | None = None
 
 
 def rms_norm(x: Array, scale: Array, eps: float, offset: float) -> Array:
@@ -122,7 +125,8 @@ class Attention(nn.Module):
         scale = config.query_scale or config.head_dim**-0.5
         cap = config.attention_softcap
         if view.past is None:
-            mixed = attend(queries, keys, values, view.visible, scale, cap)
+            kind = Kind(scale, cap)
+            mixed = attend_whole(queries, keys, values, view.visible, view.segments, kind)
         else:
             mixed = attend_with_past(queries, keys, values, view.visible, view.past, scale, cap)
         out = Projection(config.model_dim, use_bias=config.out_bias, name="o_proj")

@@ -205,7 +205,7 @@ def _views(
     full = (View(visible, turn(config.rope)), earlier)
     sliding = config.sliding
     if sliding is None or not any(sliding.layers):
-        return [full]
+        return [(full[0]._replace(segments=segments), earlier)]
     first = positions[:, :, None] - sliding.window
     view = View(visible & (positions[:, None, :] > first), turn(sliding.rope or config.rope))
     if past is not None:

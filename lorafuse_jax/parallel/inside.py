@@ -78,6 +78,12 @@ def axis_size(axis: str) -> int:
     return 1 if mesh is None else mesh.shape[axis]
 
 
+def on_mesh() -> bool:
+    """Whether there are several devices."""
+    mesh = _mesh()
+    return mesh is not None and mesh.size > 1
+
+
 def _mesh() -> Any:
     mesh = jax.sharding.get_abstract_mesh()
     return mesh if MODEL in mesh.axis_names else None

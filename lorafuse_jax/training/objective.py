@@ -28,6 +28,27 @@ def answer_loss(log_probs: LogProbs) -> LossFn:
     return loss
 
 
+def seed_totals(log_probs: LogProbs) -> jax.stages.Wrapped:
+    """The jitted loss of every seed on one batch, summed over its answer tokens, without dropout.
+
+    Args:
+        log_probs: as for training; ``member`` has no dropout key.
+
+    Returns:
+        ``(trained, params, batch, member) -> total [S]``, nats; ``batch`` has leaves [G, ...].
+    """
+
+    def total(trained, params, batch, member):
+        def of_part(part):
+            return -(log_probs(trained, params, part, member) * part.loss_weight).sum()
+
+        if len(batch.tokens) == 1:
+            return of_part(jax.tree.map(lambda leaf: leaf[0], batch))
+        return jax.vmap(of_part, spmd_axis_name=DATA)(batch).sum()
+
+    return jax.jit(jax.vmap(total, in_axes=(0, None, None, 0), spmd_axis_name=SEED))
+
+
 def heldout_loss(
     log_probs: LogProbs, batches: list, member: Member
 ) -> Callable[[TrainState, Params], np.ndarray]:
@@ -41,16 +62,7 @@ def heldout_loss(
     Returns:
         ``(state, params) -> loss [S]``, a mean over all their answer tokens.
     """
-
-    def total(trained, params, batch, member):
-        def of_part(part):
-            return -(log_probs(trained, params, part, member) * part.loss_weight).sum()
-
-        if len(batch.tokens) == 1:
-            return of_part(jax.tree.map(lambda leaf: leaf[0], batch))
-        return jax.vmap(of_part, spmd_axis_name=DATA)(batch).sum()
-
-    totals = jax.jit(jax.vmap(total, in_axes=(0, None, None, 0), spmd_axis_name=SEED))
+    totals = seed_totals(log_probs)
     member = member._replace(dropout_key=None)
     tokens = sum(float(jnp.sum(batch.loss_weight)) for batch in batches)
 
