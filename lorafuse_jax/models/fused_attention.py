@@ -1,7 +1,8 @@
 """Attention by a platform's fused kernel, which never has the [T, T] weights in memory.
 
-On TPU splash attention, on CUDA cuDNN's flash attention (2205.14135, 2307.08691); chosen where a
-program is lowered, not where it is traced. A kernel has one batch axis, and of the mapped axes of
+On TPU splash attention; chosen where a program is lowered, not where it is traced. cuDNN's flash
+attention (2205.14135, 2307.08691) stands ready for CUDA, and is not taken: it lowers, but has not
+been measured on a GPU, and jax asks it for a gradient of the mask as well. A kernel has one batch axis, and of the mapped axes of
 ``jax.vmap`` it sees nothing: seeds and parts are folded into the batch before it is called. Left to
 themselves they break cuDNN's, which takes a mask that all seeds share for one of each.
 """
@@ -189,8 +190,8 @@ def has_cudnn(head_dim: int) -> bool:
     return True
 
 
-KERNELS: dict[str, tuple[Kernel, Callable[..., bool]]] = {
-    "tpu": (_by_splash, _splash_serves),
-    "cuda": (_by_cudnn, _cudnn_serves),
-}
+KERNELS: dict[str, tuple[Kernel, Callable[..., bool]]] = {"tpu": (_by_splash, _splash_serves)}
 """Platform -> a kernel, and whether it serves ``(queries, keys, segments, kind)``."""
+
+CUDNN = (_by_cudnn, _cudnn_serves)
+"""``KERNELS["cuda"] = CUDNN`` takes it."""

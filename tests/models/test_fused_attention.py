@@ -93,6 +93,7 @@ def with_cudnn(monkeypatch):
     """As on a machine with cuDNN: its calls can be traced."""
     version = SimpleNamespace(cudnn_get_version=lambda: 91002)
     monkeypatch.setattr(cudnn, "cuda_versions", version)
+    monkeypatch.setitem(fused_attention.KERNELS, "cuda", fused_attention.CUDNN)
     fused_attention.has_cudnn.cache_clear()
     yield
     fused_attention.has_cudnn.cache_clear()
