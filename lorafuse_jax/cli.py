@@ -140,7 +140,7 @@ class Export:
 
     lorafuse export --base models/llama --adapter fused/ --out merged/
 
-    Needs the memory of one shard, not of the model.
+    Needs the memory of one weight, not of the model.
 
     Attributes:
         base: folder of the base model, in safetensors; or a name that lorafuse fetch lists.

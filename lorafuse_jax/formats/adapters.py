@@ -34,7 +34,7 @@ def save_adapter(
     if all(isinstance(update, LoraPair) for update in adapter.values()):
         save_peft(folder, adapter, base_model=base_model, provenance=provenance, carried=carried)
     else:
-        save_dense(folder, [adapter], base_model=base_model, provenance=provenance)
+        save_dense(folder, adapter, base_model=base_model, provenance=provenance)
 
 
 def load_adapter(folder: Path) -> Adapter:

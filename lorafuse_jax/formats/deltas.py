@@ -10,9 +10,9 @@ from jaxtyping import Float
 
 from lorafuse_jax.formats.dense import DELTA_FILE, ENDING, is_dense
 from lorafuse_jax.formats.layers import hf_name, parse_hf_name
-from lorafuse_jax.formats.peft import load_peft
-from lorafuse_jax.formats.tensors import files_of, open_tensors
-from lorafuse_jax.types import LoraPair, UserError
+from lorafuse_jax.formats.peft_layers import PeftLayers, open_peft
+from lorafuse_jax.formats.stored import Stored, find_tensors, read_rows, read_tensor
+from lorafuse_jax.types import UserError
 
 
 @dataclass(frozen=True)
@@ -43,37 +43,40 @@ def deltas_of(folder: Path) -> list[Delta]:
 
 
 def _low_rank_deltas(folder: Path) -> Iterator[Delta]:
-    for module, pair in load_peft(folder).items():
-        assert isinstance(pair, LoraPair)
-        lora_a, lora_b = (np.asarray(leaf) for leaf in pair)
-        for layer, factors in enumerate(zip(lora_a, lora_b, strict=True)):
-            if all(factor.any() for factor in factors):
-                shape = factors[0].shape[0], factors[1].shape[1]
-                yield Delta(hf_name(module, layer), shape, partial(_product, *factors))
+    file = open_peft(folder)
+    for module, by_layer in file.extents().items():
+        for layer, extent in sorted(by_layer.items()):
+            if extent.used_a and extent.used_b:
+                shape = extent.fan_in, extent.fan_out
+                yield Delta(hf_name(module, layer), shape, partial(_product, file, module, layer))
 
 
-def _product(lora_a: np.ndarray, lora_b: np.ndarray) -> np.ndarray:
-    """By NumPy: accelerators multiply float32 with fewer digits unless told otherwise."""
-    return lora_a.astype(np.float32) @ lora_b.astype(np.float32)
+def _product(file: PeftLayers, module: str, layer: int) -> np.ndarray:
+    """By NumPy: accelerators multiply float32 with fewer digits unless told otherwise.
+
+    In memory it is the transpose, as most weights are: it is added to them in their order.
+    """
+    lora_a, lora_b = (factor.astype(np.float32, copy=False) for factor in file.read(module, layer))
+    return (lora_b.T @ lora_a.T).T
 
 
 def _dense_deltas(folder: Path) -> Iterator[Delta]:
-    files = files_of(folder / DELTA_FILE)
-    for file in sorted(set(files.values())):
-        with open_tensors(file, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  (not a dict)
-                stored = tensors.get_slice(name)
-                shape = tuple(stored.get_shape())
-                module = name.removesuffix(ENDING)
-                if module == name or parse_hf_name(module) is None or len(shape) != 2:
-                    raise UserError(
-                        f"{file}: cannot use tensor {name!r} {list(shape)}; expected matrices "
-                        f"called like model.layers.0.self_attn.q_proj{ENDING}"
-                    )
-                if stored[:1].any() or tensors.get_tensor(name).any():
-                    yield Delta(module, shape, partial(_read, file, name))
+    for name, stored in sorted(find_tensors(folder / DELTA_FILE).items(), key=_place):
+        module = name.removesuffix(ENDING)
+        if module == name or parse_hf_name(module) is None or len(stored.shape) != 2:
+            raise UserError(
+                f"{stored.file}: cannot use tensor {name!r} {list(stored.shape)}; expected "
+                f"matrices called like model.layers.0.self_attn.q_proj{ENDING}"
+            )
+        with stored.file.open("rb") as file:
+            first_row = read_rows(file, stored, 0, 1)
+        if first_row.any() or read_tensor(stored).any():
+            yield Delta(module, stored.shape, partial(_read, stored))
 
 
-def _read(file: Path, name: str) -> np.ndarray:
-    with open_tensors(file, framework="numpy") as tensors:
-        return tensors.get_tensor(name).astype(np.float32)
+def _place(named: tuple[str, Stored]) -> tuple[Path, str]:
+    return named[1].file, named[0]
+
+
+def _read(stored: Stored) -> np.ndarray:
+    return read_tensor(stored).astype(np.float32, copy=False)

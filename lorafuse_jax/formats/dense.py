@@ -6,10 +6,12 @@ that module's weight. PEFT has no format for them; ``lorafuse export`` adds them
 
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from lorafuse_jax.adapter import to_delta
@@ -22,7 +24,9 @@ from lorafuse_jax.formats.layers import (
     parse_hf_name,
     split_uneven,
 )
-from lorafuse_jax.formats.tensors import read_tensors, write_index, write_tensors
+from lorafuse_jax.formats.pieces import Piece, pieces_of
+from lorafuse_jax.formats.tensor_file import Form, TensorFile
+from lorafuse_jax.formats.tensors import read_tensors, write_index
 from lorafuse_jax.types import Adapter, DenseDelta, UserError
 
 DELTA_FILE = "delta.safetensors"
@@ -31,36 +35,59 @@ ENDING = ".delta"
 
 
 def save_dense(
-    folder: Path, parts: Iterable[Adapter], *, base_model: str, provenance: dict[str, Any]
+    folder: Path, adapter: Adapter, *, base_model: str, provenance: dict[str, Any]
 ) -> None:
-    """Write an adapter, whole or not at all, part by part, with ``provenance.json``.
+    """Write an adapter, whole or not at all, with ``provenance.json``.
 
     Args:
         folder: to be made; may be there if it is empty.
-        parts: adapters with leaves [L, ...] of different modules, such as ``[adapter]``. Each is
-            written before the next is asked for, so that a generator needs memory for one alone.
+        adapter: leaves [L, ...]; low-rank updates are written dense.
         base_model: name or path of the model it belongs to.
         provenance: where it comes from, as JSON.
 
     Raises:
-        UserError: the folder is taken, there is nothing to write, or a module comes twice.
+        UserError: the folder is taken, or there is nothing to write.
     """
-    files: dict[str, str] = {}
-    size = 0
-    with new_folder(folder) as whole:
-        for number, (module, update) in enumerate(
-            (module, update) for part in parts for module, update in part.items()
-        ):
-            tensors = _tensors_of(module, update)
-            if tensors.keys() & files.keys():
-                raise UserError(f"module {module} comes twice")
-            file = f"delta-{number:05}.safetensors"
-            write_tensors(whole / file, tensors)
-            files |= dict.fromkeys(tensors, file)
-            size += sum(tensor.nbytes for tensor in tensors.values())
-        if not files:
-            raise UserError("the adapter is empty: nothing to save")
-        write_index(whole / f"{DELTA_FILE}.index.json", files, size)
+    about = {"base_model": base_model, "provenance": provenance}
+    write_dense(folder, adapter, pieces_of(adapter), **about)
+
+
+def write_dense(
+    folder: Path,
+    like: Adapter,
+    pieces: Iterable[Piece],
+    *,
+    base_model: str,
+    provenance: dict[str, Any],
+) -> None:
+    """As ``save_dense``, of an adapter that comes in pieces: one of them is in memory at a time.
+
+    Args:
+        folder: to be made; may be there if it is empty.
+        like: the adapter that will come, or the shapes and types of its leaves.
+        pieces: all of it, the layers of a module one after the other.
+        base_model: see ``save_dense``.
+        provenance: see there.
+
+    Raises:
+        UserError: as ``save_dense``.
+        OSError: there is no room on the disk, which is taken before the first piece is asked for.
+    """
+    if not like:
+        raise UserError("the adapter is empty: nothing to save")
+    forms = {module: _forms(module, update) for module, update in like.items()}
+    names = {module: f"delta-{number:05}.safetensors" for number, module in enumerate(like)}
+    with new_folder(folder) as whole, ExitStack() as files:
+        open_files = {
+            module: files.enter_context(TensorFile(whole / names[module], own))
+            for module, own in forms.items()
+        }
+        for piece in pieces:
+            _put(open_files[piece.module], piece)
+            del piece  # so that it is gone while the next is made
+        placed = {name: names[module] for module, own in forms.items() for name in own}
+        size = sum(form.nbytes for own in forms.values() for form in own.values())
+        write_index(whole / f"{DELTA_FILE}.index.json", placed, size)
         write_json(whole / PROVENANCE_FILE, {"base_model": base_model, **provenance})
 
 
@@ -96,12 +123,19 @@ def is_dense(folder: Path) -> bool:
     return (folder / f"{DELTA_FILE}.index.json").exists()
 
 
-def _tensors_of(module: str, update: Any) -> dict[str, Array]:
+def _forms(module: str, update: Any) -> dict[str, Form]:
+    """Name -> shape and type of every layer."""
     for name, leaf in zip(update._fields, update, strict=True):
         check_layered(module, leaf, name)
-    dense = to_delta({module: update})[module]
+    form = Form((update[0].shape[1], update[-1].shape[2]), np.dtype(update[0].dtype))
+    return {hf_name(module, layer) + ENDING: form for layer in range(update[0].shape[0])}
+
+
+def _put(file: TensorFile, piece: Piece) -> None:
+    dense = to_delta({"": piece.update})[""]
     assert isinstance(dense, DenseDelta)
-    return {hf_name(module, layer) + ENDING: delta for layer, delta in enumerate(dense.delta)}
+    for layer, delta in enumerate(np.asarray(dense.delta), piece.first):
+        file.put(hf_name(piece.module, layer) + ENDING, delta)
 
 
 def _stack(by_layer: dict[int, Array], layers: int) -> Array:

@@ -9,10 +9,11 @@ import numpy as np
 
 from lorafuse_jax.formats.folder import read_json
 from lorafuse_jax.formats.layers import check_finite, parse_hf_name
-from lorafuse_jax.formats.peft import pairs_in, save_peft, weights_path
+from lorafuse_jax.formats.peft import pairs_in, save_peft
 from lorafuse_jax.formats.peft_config import CONFIG_FILE, read_peft_config
+from lorafuse_jax.formats.peft_layers import PeftLayers, weights_path
 from lorafuse_jax.formats.peft_names import MAGNITUDE, PREFIX
-from lorafuse_jax.formats.tensors import read_tensors
+from lorafuse_jax.formats.stored import find_tensors, read_tensor
 from lorafuse_jax.types import DoraPair, LoraPair, UserError
 
 
@@ -61,17 +62,18 @@ def load_dora(folder: Path) -> dict[str, DoraPair]:
     """
     config = read_peft_config(folder, dora=True)
     path = weights_path(folder)
-    tensors = dict(read_tensors(path))
+    tensors = find_tensors(path)
     stored = {name: tensors.pop(name) for name in list(tensors) if name.endswith(MAGNITUDE)}
     magnitudes: dict[str, dict[int, np.ndarray]] = {}
-    for name, tensor in stored.items():
+    for name, at in stored.items():
+        tensor = read_tensor(at)
         where = parse_hf_name(name.removeprefix(PREFIX).removesuffix(MAGNITUDE))
         if where is None:
             raise UserError(f"{path}: cannot use tensor {name!r}; it names no module")
         check_finite(tensor, name, path)
         magnitudes.setdefault(where.module, {})[where.layer] = np.asarray(tensor, np.float32)
     adapter = {}
-    for module, pair in pairs_in(tensors, config, path).items():
+    for module, pair in pairs_in(PeftLayers(config, path, tensors)).items():
         assert isinstance(pair, LoraPair)
         layers, fan_out = pair.lora_b.shape[0], pair.lora_b.shape[2]
         own = magnitudes.pop(module, {})

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,36 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in full
     return any(os.strerror(number).lower() in str(error).lower() for number in full)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise UserError unless the disk that ``folder`` will be on has ``size`` bytes left."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    if (free := shutil.disk_usage(place).free) < size:
+        raise UserError(
+            f"{folder} would take {size / 1e9:.1f} GB, and its disk has {free / 1e9:.1f} GB left; "
+            "make room, or name another place with --out"
+        )
+
+
+@contextmanager
+def disk_full_is_said(folder: Path) -> Iterator[None]:
+    """A disk that is full, while a ``new_folder`` is written, as one clear error.
+
+    Raises:
+        UserError: there was no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise UserError(
+            f"{folder}: no space left on the disk for it; nothing of it was kept. Make room, or "
+            "name another place with --out, and repeat the command"
+        ) from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

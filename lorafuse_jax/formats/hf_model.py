@@ -8,7 +8,6 @@ A merged checkpoint differs from its base in the values of some tensors alone. S
 and the values changed where they lie: every other byte stays as it was.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +17,12 @@ from os import SEEK_CUR
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import ml_dtypes
 import numpy as np
 
 from lorafuse_jax.formats.deltas import Delta
 from lorafuse_jax.formats.folder import read_json
+from lorafuse_jax.formats.stored import DTYPES, Stored, find_tensors, read_rows
 from lorafuse_jax.formats.targets import EMBEDDING_NAMES, is_embedding
-from lorafuse_jax.formats.tensors import files_of
 from lorafuse_jax.types import HEAD, UserError
 
 MODEL_FILE = "model.safetensors"
@@ -32,28 +30,9 @@ CONV1D_FAMILIES = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 """Families of transformers with projections that are Conv1D, whose weights are [I, O] ..."""
 CONV1D_NAMES = ("c_attn", "q_attn", "c_proj", "c_fc")
 """... and which these are. Their other layers, such as the head, are linear."""
-DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-"""Stored types that hold a weight itself; integers and 8-bit floats need their scales."""
 ENTRIES_AT_ONCE = 1 << 22
 
 _TIED = (HEAD, *EMBEDDING_NAMES)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Where a tensor of a checkpoint is.
-
-    Attributes:
-        file: a safetensors file.
-        dtype: as safetensors calls it.
-        shape: of the tensor.
-        start: its first byte in the file.
-    """
-
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
 
 
 @dataclass(frozen=True)
@@ -81,9 +60,7 @@ def read_checkpoint(base: Path) -> dict[str, Stored]:
             else ""
         )
         raise UserError(f"{base} has no {MODEL_FILE}{reason}")
-    files = files_of(base / MODEL_FILE)
-    headers = {file: header(file) for file in set(files.values())}
-    return {name: headers[file][name] for name, file in files.items()}
+    return find_tensors(base / MODEL_FILE)
 
 
 def targets_of(
@@ -165,7 +142,7 @@ def _add_in_place(file: BinaryIO, stored: Stored, target: Target, name: str) -> 
     height = max(1, ENTRIES_AT_ONCE // stored.shape[1])
     squared = 0.0
     for first in range(0, stored.shape[0], height):
-        block = delta[first : first + height]
+        block = np.ascontiguousarray(delta[first : first + height])
         before = read_rows(file, stored, first, len(block))
         with np.errstate(over="ignore"):
             after = (before + block).astype(before.dtype)  # summed in float32, or in float64
@@ -178,28 +155,6 @@ def _add_in_place(file: BinaryIO, stored: Stored, target: Target, name: str) -> 
         file.write(after.tobytes())
         squared += float(np.vdot(block, block))
     return squared
-
-
-def header(file: Path) -> dict[str, Stored]:
-    """A file's tensors; by the format: the header's length in 8 bytes, it as JSON, all tensors."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        listed = json.loads(stream.read(length))
-    listed.pop("__metadata__", None)
-    return {
-        name: Stored(
-            file, about["dtype"], tuple(about["shape"]), 8 + length + about["data_offsets"][0]
-        )
-        for name, about in listed.items()
-    }
-
-
-def read_rows(file: BinaryIO, stored: Stored, first: int, count: int) -> np.ndarray:
-    """Some rows of a tensor."""
-    columns, dtype = math.prod(stored.shape[1:]), np.dtype(DTYPES[stored.dtype])
-    file.seek(stored.start + first * columns * dtype.itemsize)
-    flat = np.frombuffer(file.read(count * columns * dtype.itemsize), dtype)
-    return flat.reshape(count, *stored.shape[1:])
 
 
 def _has_conv1d(config: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -114,7 +115,7 @@ def layers_in(found: Mapping[str, Mapping[int, object]]) -> dict[str, int]:
     return {module: 1 + highest[stack_of(module)] for module in found}
 
 
-def check_layered(module: str, leaf: Float[Array, "..."], name: str) -> None:
+def check_layered(module: str, leaf: Float[Array | jax.ShapeDtypeStruct, "..."], name: str) -> None:
     """Raise UserError unless the leaf has the three axes [L, ...] of one adapter."""
     if leaf.ndim != 3:
         raise UserError(

@@ -1,21 +1,20 @@
-"""Adapters that are to be fused: read together, and checked against each other."""
+"""Adapters that are to be fused: opened together, and checked against each other."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lorafuse_jax.adapter import stack
 from lorafuse_jax.formats.dense import is_dense
 from lorafuse_jax.formats.layers import hf_name
-from lorafuse_jax.formats.peft import load_peft, weights_path
+from lorafuse_jax.formats.member_stack import MemberStack, StoredStack
 from lorafuse_jax.formats.peft_config import PeftConfig, read_peft_config
+from lorafuse_jax.formats.peft_layers import Extent, PeftLayers, weights_path
 from lorafuse_jax.formats.targets import SELECTING
 from lorafuse_jax.formats.tensors import hash_of
-from lorafuse_jax.types import Adapter, LoraPair, UserError
+from lorafuse_jax.types import Adapter, UserError
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Members:
 
     Attributes:
         names: the folders, as given.
-        stacked: their updates, leaves [S, L, ...]; smaller ranks are padded with zeros.
+        stack: their updates, read some layers at a time; smaller ranks are padded with zeros.
         base_model: name or path of what they belong to.
         carried: what their configurations say of where they belong, as far as all agree.
         hashes: sha256 of each member's weights.
@@ -32,15 +31,24 @@ class Members:
     """
 
     names: tuple[str, ...]
-    stacked: Adapter
+    stack: MemberStack
     base_model: str
     carried: dict[str, Any]
     hashes: tuple[str, ...]
     full_rank: bool = False
 
+    @cached_property
+    def stacked(self) -> Adapter:
+        """All of it in memory, leaves [S, L, ...]."""
+        like = self.stack.like
+        return {m: self.stack.read(m, 0, update[0].shape[1]) for m, update in like.items()}
+
 
 def load_members(folders: Sequence[Path], *, base_model: str | None = None) -> Members:
-    """Read PEFT adapters that belong to one base model.
+    """Open PEFT adapters that belong to one base model.
+
+    Their headers are compared first; then each goes through memory layer by layer, as what is
+    zero, not finite or not exact in its dtype only the numbers show.
 
     Args:
         folders: of PEFT adapters, of any ranks and alphas.
@@ -59,13 +67,21 @@ def load_members(folders: Sequence[Path], *, base_model: str | None = None) -> M
     configs = [read_peft_config(folder) for folder in folders]
     if base_model is None:
         base_model = _one_base(folders, configs)
-    adapters = [load_peft(folder) for folder in folders]
-    shapes = [_shapes(folder, adapter) for folder, adapter in zip(folders, adapters, strict=True)]
-    for folder, own in zip(folders, shapes, strict=True):
-        _check_like(folders[0], shapes[0], folder, own)
+    files = [
+        PeftLayers(config, weights_path(folder))
+        for folder, config in zip(folders, configs, strict=True)
+    ]
+    stored = [file.shapes() for file in files]
+    for folder, own in zip(folders, stored, strict=True):
+        _check_shapes(folders[0], stored[0], folder, own)
+    extents = [file.extents() for file in files]
+    used = [_used(folder, own) for folder, own in zip(folders, extents, strict=True)]
+    for folder, own in zip(folders, used, strict=True):
+        _check_names(folders[0], used[0], folder, own)
+        _check_shapes(folders[0], used[0], folder, own)
     return Members(
         names=tuple(map(str, folders)),
-        stacked=stack(adapters),
+        stack=StoredStack(files, extents),
         base_model=base_model,
         carried=_agreed(configs),
         hashes=tuple(hash_of(weights_path(folder)) for folder in folders),
@@ -100,17 +116,15 @@ def _one_base(folders: Sequence[Path], configs: Sequence[PeftConfig]) -> str:
     return first
 
 
-def _shapes(folder: Path, adapter: Adapter) -> dict[str, list[int]]:
+def _used(folder: Path, extents: Mapping[str, Mapping[int, Extent]]) -> dict[str, list[int]]:
     """Name -> I, O of all that is adapted; UserError if all of it is zero."""
     shapes: dict[str, list[int]] = {}
     changed = False
-    for module, pair in adapter.items():
-        assert isinstance(pair, LoraPair)
-        used_a, used_b = (np.asarray(leaf).any((1, 2)) for leaf in pair)
-        changed |= bool((used_a & used_b).any())
-        for layer in np.flatnonzero(used_a | used_b):
-            name = hf_name(module, int(layer))
-            shapes[name] = [pair.lora_a.shape[1], pair.lora_b.shape[2]]
+    for module, by_layer in extents.items():
+        for layer, extent in sorted(by_layer.items()):
+            changed |= extent.used_a and extent.used_b
+            if extent.used_a or extent.used_b:
+                shapes[hf_name(module, layer)] = [extent.fan_in, extent.fan_out]
     if not changed:
         first = f", {next(iter(shapes))} and the rest" if shapes else ""
         raise UserError(
@@ -119,7 +133,7 @@ def _shapes(folder: Path, adapter: Adapter) -> dict[str, list[int]]:
     return shapes
 
 
-def _check_like(
+def _check_names(
     first_name: Path, first: dict[str, list[int]], name: Path, shapes: dict[str, list[int]]
 ) -> None:
     if differing := sorted(first.keys() ^ shapes.keys()):
@@ -127,8 +141,14 @@ def _check_like(
         has, lacks = (first_name, name) if module in first else (name, first_name)
         more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
         raise UserError(f"{lacks} lacks module {module}, which {has} adapts{more}")
+
+
+def _check_shapes(
+    first_name: Path, first: dict[str, list[int]], name: Path, shapes: dict[str, list[int]]
+) -> None:
+    """Of what both have."""
     for module, shape in shapes.items():
-        if shape != first[module]:
+        if shape != first.get(module, shape):
             raise UserError(
                 f"{name}: {module} is [I, O] = {shape}, in {first_name} {first[module]}; "
                 "they were made for different models"

@@ -7,20 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 from safetensors import SafetensorError, safe_open
-from safetensors.flax import load_file, save_file
+from safetensors.flax import load_file
 
 from lorafuse_jax.formats.folder import read_json
 from lorafuse_jax.types import UserError
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Array | np.ndarray]) -> None:
-    """A safetensors file, as PyTorch would write it; the same tensors give the same bytes."""
-    whole = {name: jnp.asarray(np.ascontiguousarray(t)) for name, t in sorted(tensors.items())}
-    save_file(whole, str(path), metadata={"format": "pt"})
 
 
 def write_index(path: Path, files: Mapping[str, str], total_size: int) -> None:

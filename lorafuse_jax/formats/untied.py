@@ -7,13 +7,13 @@ beside those that there are, and ``config.json`` says ``tie_word_embeddings: fal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from lorafuse_jax.formats.deltas import Delta
 from lorafuse_jax.formats.folder import read_json, write_json
-from lorafuse_jax.formats.hf_model import MODEL_FILE, Stored, header, read_rows, same_values
+from lorafuse_jax.formats.hf_model import MODEL_FILE, same_values
+from lorafuse_jax.formats.stored import Stored, header, read_tensor
 from lorafuse_jax.formats.targets import is_embedding
-from lorafuse_jax.formats.tensors import write_index, write_tensors
+from lorafuse_jax.formats.tensor_file import write_tensors
+from lorafuse_jax.formats.tensors import write_index
 from lorafuse_jax.types import HEAD, UserError
 
 HEAD_TENSOR = f"{HEAD}.weight"
@@ -54,9 +54,7 @@ def table_of_both(base: Path, tensors: Mapping[str, Stored], deltas: Sequence[De
 
 def write_head(out: Path, embedding: Stored) -> dict[str, Stored]:
     """A copy of the embedding as the head, in ``out``; where it is, by name."""
-    with embedding.file.open("rb") as file:
-        values = read_rows(file, embedding, 0, embedding.shape[0])
-    write_tensors(out / HEAD_FILE, {HEAD_TENSOR: np.asarray(values)})
+    write_tensors(out / HEAD_FILE, {HEAD_TENSOR: read_tensor(embedding)})
     return header(out / HEAD_FILE)
 
 

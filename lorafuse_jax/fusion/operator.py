@@ -106,7 +106,7 @@ class Operator:
         stacked: Adapter,
         *,
         weights: Float[Array, " _"] | Sequence[float] | None = None,
-        key: Key[Array, ""] | None = None,
+        key: Key[Array, ""] | Mapping[str, Key[Array, " L"]] | None = None,
         statistic: Mapping[str, Float[Array, "S L ..."]] | None = None,
         **settings: Any,
     ) -> Adapter:
@@ -115,7 +115,8 @@ class Operator:
         Args:
             stacked: LoraPairs with leaves [S, L, I, R] and [S, L, R, O].
             weights: one a member [S], 1/S each by default. The result scales with their sum.
-            key: randomness, for a stochastic operator.
+            key: randomness, for a stochastic operator; or module -> ``layer_keys``, for one of
+                modules that is given some layers of an adapter.
             statistic: module -> [S, L, ...], for an operator that needs one.
             **settings: see ``hyperparameters``.
 
@@ -146,7 +147,7 @@ class Operator:
         self,
         stacked: dict[str, LoraPair],
         *,
-        key: Key[Array, ""] | None,
+        key: Key[Array, ""] | Mapping[str, Key[Array, " L"]] | None,
         statistic: Mapping[str, Array] | None,
         **arguments: Any,
     ) -> Adapter:
@@ -164,14 +165,20 @@ class Operator:
         for module, pair in stacked.items():
             by_layer = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), pair)
             extra = {}
-            if key is not None:  # from the module's name, so that other modules do not matter
-                module_key = jax.random.fold_in(key, crc32(module.encode()))
-                extra["key"] = jax.random.split(module_key, by_layer[0].shape[0])
+            if isinstance(key, Mapping):
+                extra["key"] = key[module]
+            elif key is not None:
+                extra["key"] = layer_keys(key, module, by_layer[0].shape[0])
             if statistic is not None:
                 extra["statistic"] = statistic[module].swapaxes(0, 1)
             over_layers = jax.lax.map if self.stream else _vmap
             fused[module] = over_layers(one_layer, (by_layer, extra))
         return fused
+
+
+def layer_keys(key: Key[Array, ""], module: str, layers: int) -> Key[Array, " L"]:
+    """The keys of a module's layers: from its name, so that other modules do not matter."""
+    return jax.random.split(jax.random.fold_in(key, crc32(module.encode())), layers)
 
 
 def operator(
@@ -249,7 +256,7 @@ def _check_weights(
     return values
 
 
-def _check_key(op: Operator, key: Key[Array, ""] | None) -> None:
+def _check_key(op: Operator, key: object) -> None:
     if key is not None and not op.stochastic:
         raise UserError(f"{op.name} is not stochastic and takes no key")
     if key is None and op.needs_key:

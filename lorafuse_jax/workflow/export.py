@@ -6,7 +6,13 @@ from pathlib import Path
 from lorafuse_jax.formats import read_peft_config, read_provenance
 from lorafuse_jax.formats.deltas import deltas_of
 from lorafuse_jax.formats.dense import is_dense
-from lorafuse_jax.formats.folder import check_free, new_folder, write_json
+from lorafuse_jax.formats.folder import (
+    check_free,
+    check_room,
+    disk_full_is_said,
+    new_folder,
+    write_json,
+)
 from lorafuse_jax.formats.hf_model import (
     MODEL_FILE,
     changes_tied,
@@ -40,7 +46,8 @@ def export(base: Path, adapter_folder: Path, out: Path) -> Path:
         out: the folder to write.
 
     Raises:
-        UserError: the adapter does not fit, or ``out`` is taken; before anything is written.
+        UserError: the adapter does not fit, ``out`` is taken, or the disk has no room for it;
+            before anything is written.
     """
     check_free(out)
     tensors = read_checkpoint(base)
@@ -49,8 +56,9 @@ def export(base: Path, adapter_folder: Path, out: Path) -> Path:
     both = {HEAD_TENSOR: table_of_both(base, tensors, deltas)} if unties else {}
     fan_in_fan_out = _is_conv1d(adapter_folder)
     targets = targets_of(base, {**both, **tensors}, deltas, fan_in_fan_out=fan_in_fan_out)
+    check_room(out, sum(file.stat().st_size for file in {at.file for at in tensors.values()}))
     squared = 0.0
-    with new_folder(out) as whole:
+    with disk_full_is_said(out), new_folder(out) as whole:
         if unties and HEAD_TENSOR not in tensors:
             tensors = {**tensors, **write_head(whole, both[HEAD_TENSOR])}
         with meter("exporting", len(targets)) as progress:

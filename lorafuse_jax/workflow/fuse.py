@@ -3,24 +3,23 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from lorafuse_jax.adapter import norm, squared_norm, take
-from lorafuse_jax.adapter_spectral import truncate
-from lorafuse_jax.formats import is_adapter, read_provenance, save_peft
-from lorafuse_jax.formats.dense import save_dense
-from lorafuse_jax.formats.folder import check_free
+from lorafuse_jax.adapter import squared_norm
+from lorafuse_jax.formats import is_adapter, read_provenance
+from lorafuse_jax.formats.dense import write_dense
+from lorafuse_jax.formats.folder import check_free, disk_full_is_said
 from lorafuse_jax.formats.members import Members
-from lorafuse_jax.full_rank import as_deltas
-from lorafuse_jax.fusion import Operator, compose, get_operator, parse_settings
+from lorafuse_jax.formats.peft import write_peft
+from lorafuse_jax.formats.pieces import Piece
+from lorafuse_jax.fusion import Operator, get_operator, parse_settings
 from lorafuse_jax.run_folder import RunFolder, versions
-from lorafuse_jax.types import Adapter, LoraPair, UserError
+from lorafuse_jax.types import LoraPair, UserError
 from lorafuse_jax.workflow.cost import spending
+from lorafuse_jax.workflow.fused_pieces import FusedPiece, FusedPieces
 from lorafuse_jax.workflow.members import best_seed, members_of_run
 from lorafuse_jax.workflow.progress import console, meter
 
@@ -64,8 +63,9 @@ def fuse_run(run: RunFolder, request: FuseRequest, out: Path) -> Path:
 def fuse(members: Members, request: FuseRequest, out: Path, **about: Any) -> Path:
     """Fuse and write the result; one that is there already is kept.
 
-    A low-rank result is a PEFT folder. A dense one without ``rank`` is a folder of deltas, written
-    module by module, for ``lorafuse export``.
+    A low-rank result is a PEFT folder. A dense one without ``rank`` is a folder of deltas, for
+    ``lorafuse export``. Members are read and the result is written piece by piece, see
+    ``FusedPieces``.
 
     Args:
         members: what to fuse.
@@ -74,7 +74,8 @@ def fuse(members: Members, request: FuseRequest, out: Path, **about: Any) -> Pat
         **about: more for the provenance.
 
     Raises:
-        UserError: a wrong setting, or ``out`` holds something else; before anything is computed.
+        UserError: a wrong setting, ``out`` holds something else, or the disk has no room for it;
+            before anything is computed.
     """
     op = get_operator(request.operator)
     hyper = op.resolve(parse_settings(op, request.settings))
@@ -98,125 +99,91 @@ def fuse(members: Members, request: FuseRequest, out: Path, **about: Any) -> Pat
         return out
     check_free(out)
     began = time.perf_counter()
-    parts = _fused_parts(op, members, request, hyper)
-    kept = _write(parts, members, request, out, provenance)
-    single = [float(norm(take(members.stacked, k))) for k in range(len(members.names))]
+    pieces = _fused(op, members, request, hyper)
+    kept = _Kept(len(members.names))
+    with disk_full_is_said(out):
+        _write(pieces, kept, members, request, out, provenance)
     shrunk = f" · rank {request.rank} keeps {kept.share:.1%} of the norm" if request.rank else ""
     console.print(
         f"{op.name}: {len(members.names)} members fused in {time.perf_counter() - began:.1f} s · "
-        f"norm {kept.norm * len(single) / sum(single):.2f} of a member's{shrunk} · {out}"
+        f"norm {kept.against_members:.2f} of a member's{shrunk} · {out}"
     )
     return out
 
 
-@dataclass
 class _Kept:
-    """Squared norms, module by module: of what was written, and before its compression."""
+    """Squared norms, piece by piece: of what was written, before its compression, of members."""
 
-    written: float = 0.0
-    before: float = 0.0
+    def __init__(self, members: int) -> None:
+        self.written, self.before = 0.0, 0.0
+        self.members = [0.0] * members
 
     @property
-    def norm(self) -> float:
-        return self.written**0.5
+    def against_members(self) -> float:
+        """The result's norm in those of a member, on average."""
+        single = [squared**0.5 for squared in self.members]
+        return self.written**0.5 * len(single) / sum(single)
 
     @property
     def share(self) -> float:
         return (self.written / self.before) ** 0.5 if self.before else 1.0
 
+    def count(self, fused: FusedPiece) -> None:
+        """Add a piece.
 
-def _fused_parts(
+        Raises:
+            UserError: it is not finite.
+        """
+        module, first, update = fused.piece
+        self.before += fused.before
+        self.members = [a + b for a, b in zip(self.members, fused.members, strict=True)]
+        self.written += float(squared_norm({module: update}))
+        if not self.written < float("inf"):
+            raise UserError(
+                f"the result for {module} is not finite (layer {first} or one soon after it); "
+                "nothing was written"
+            )
+
+
+def _fused(
     op: Operator, members: Members, request: FuseRequest, hyper: dict[str, Any]
-) -> Iterator[Adapter]:
-    """The result, module by module where the operator allows it."""
-    if request.rank is not None:
-        op = compose(op, partial(_truncate_and_measure, rank=request.rank))
-    extra: dict[str, Any] = dict(hyper)
-    if op.stochastic:
-        extra["key"] = jax.random.key(request.key_seed)
+) -> FusedPieces:
+    arguments: dict[str, Any] = dict(hyper)
     if request.weights is not None:
-        extra["weights"] = jnp.array(request.weights)
-    stacked = members.stacked
-    parts = [stacked] if op.lift == "tree" else [{m: update} for m, update in stacked.items()]
-    fused = jax.jit(lambda part: op(part, **extra))
-    with meter(f"fusing {op.name}", len(parts)) as progress:
-        for part in parts:
-            yield jax.block_until_ready(fused(part))
-            progress.advance(1, next(iter(part)))
+        arguments["weights"] = jnp.array(request.weights)
+    return FusedPieces(op, members, arguments, rank=request.rank, key_seed=request.key_seed)
 
 
 def _write(
-    parts: Iterator[Adapter],
+    pieces: FusedPieces,
+    kept: _Kept,
     members: Members,
     request: FuseRequest,
     out: Path,
     provenance: dict[str, Any],
-) -> _Kept:
-    kept = _Kept()
-
-    def measured() -> Iterator[Adapter]:
-        for part in parts:
-            if request.rank is not None:
-                part, before = _split_measure(part)
-                kept.before += before
-            elif members.full_rank:
-                part = as_deltas(part)
-            kept.written += float(squared_norm(part))
-            _check_result(part, kept.written)
-            yield part
-
-    stream = measured()
-    first = next(stream)
-    if all(isinstance(update, LoraPair) for update in first.values()):
-        whole = dict(first)
-        for part in stream:
-            whole |= part
-        save_peft(
-            out,
-            whole,
-            base_model=members.base_model,
-            provenance=provenance,
-            carried=members.carried,
-            pad_rank=request.pad_rank,
-        )
-        return kept
-    if request.pad_rank:
+) -> None:
+    low_rank = all(isinstance(update, LoraPair) for update in pieces.like.values())
+    if request.pad_rank and not low_rank:
         raise UserError(f"{request.operator} gives a dense result: --pad-rank needs --rank")
-    dense = (part for some in ([first], stream) for part in some)
+
+    def measured() -> Iterator[Piece]:
+        with meter(f"fusing {request.operator}", pieces.count) as progress:
+
+            def measure(fused: FusedPiece) -> Piece:
+                kept.count(fused)
+                progress.advance(1, fused.piece.module)
+                return fused.piece
+
+            # unlike a loop, it holds no piece while the next is made
+            yield from map(measure, pieces)
+
+    if low_rank:
+        about: dict[str, Any] = {"provenance": provenance, "carried": members.carried}
+        about |= {"base_model": members.base_model, "pad_rank": request.pad_rank}
+        write_peft(out, pieces.like, measured(), **about)
+        return
     about = {**provenance, "carried": members.carried}
-    save_dense(out, dense, base_model=members.base_model, provenance=about)
-    return kept
-
-
-def _truncate_and_measure(adapter: Adapter, rank: int) -> Adapter:
-    """The best approximation of that rank, and after it a direction as long as the original.
-
-    An operator's result goes through layer by layer and is nowhere whole, so its norm has to come
-    out with what is kept of it.
-    """
-
-    def one_layer(update: Any) -> LoraPair:
-        pair = truncate(update, rank)
-        length = norm({"": jax.tree.map(lambda leaf: leaf[None], update)})
-        column = jnp.zeros_like(pair.lora_a[:, :1]).at[0].set(length)
-        row = jnp.zeros_like(pair.lora_b[:1]).at[:, 0].set(1)
-        return LoraPair(
-            jnp.concatenate([pair.lora_a, column], axis=1),
-            jnp.concatenate([pair.lora_b, row], axis=0),
-        )
-
-    return {module: jax.lax.map(one_layer, update) for module, update in adapter.items()}
-
-
-def _split_measure(adapter: Adapter) -> tuple[Adapter, float]:
-    """What ``_truncate_and_measure`` joined: the adapter, and the squared norm before."""
-    kept: Adapter = {}
-    before = 0.0
-    for module, update in adapter.items():
-        assert isinstance(update, LoraPair)
-        kept[module] = LoraPair(update.lora_a[..., :-1], update.lora_b[..., :-1, :])
-        before += float(jnp.sum(jnp.square(update.lora_a[:, 0, -1].astype(jnp.float32))))
-    return kept, before
+    write_dense(out, pieces.like, measured(), base_model=members.base_model, provenance=about)
 
 
 def _check_request(op: Operator, request: FuseRequest, members: Members) -> None:
@@ -232,11 +199,6 @@ def _check_request(op: Operator, request: FuseRequest, members: Members) -> None
             f"there are {len(request.weights)} weights and {len(members.names)} members: "
             f"{', '.join(members.names)}"
         )
-
-
-def _check_result(part: Adapter, squared: float) -> None:
-    if not squared < float("inf"):
-        raise UserError(f"the result for {next(iter(part))} is not finite; nothing was written")
 
 
 def _is_there(out: Path, asked: dict[str, Any]) -> bool:

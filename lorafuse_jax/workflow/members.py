@@ -17,7 +17,8 @@ from lorafuse_jax.formats import (
 )
 from lorafuse_jax.formats.dense import DELTA_FILE, is_dense, load_dense
 from lorafuse_jax.formats.dora import is_dora, load_dora
-from lorafuse_jax.formats.peft import weights_path
+from lorafuse_jax.formats.member_stack import HeldStack
+from lorafuse_jax.formats.peft_layers import weights_path
 from lorafuse_jax.formats.tensors import hash_of
 from lorafuse_jax.full_rank import as_pairs
 from lorafuse_jax.lora import check_fits
@@ -129,7 +130,7 @@ def _full_rank_members(run: RunFolder, paths: list[Path]) -> Members:
         hashes = [hash_of(weights_path(path)) for path in paths]
     return Members(
         names=tuple(map(str, paths)),
-        stacked=stack([as_pairs(adapter) for adapter in adapters]),
+        stack=HeldStack(stack([as_pairs(adapter) for adapter in adapters])),
         base_model=run.config()["model"],
         carried=carried,
         hashes=tuple(hashes),

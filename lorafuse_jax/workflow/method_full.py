@@ -9,7 +9,7 @@ from lorafuse_jax.adapted import batch_log_probs, parameter_log_probs
 from lorafuse_jax.formats.dense import save_dense
 from lorafuse_jax.formats.folder import new_folder, read_json, write_json
 from lorafuse_jax.formats.hf_model import MODEL_FILE
-from lorafuse_jax.formats.tensors import write_tensors
+from lorafuse_jax.formats.tensor_file import write_tensors
 from lorafuse_jax.lora import adaptable_modules, match_rules
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.models.weights import checkpoint_tensors
@@ -44,7 +44,7 @@ def dense_method(config: TrainConfig, model: Model) -> Method:
     def save(adapter, number, folder, provenance):
         adapter = for_files(adapter, model)
         about = {**provenance, "carried": where_it_belongs(adapter, model)}
-        save_dense(folder, [adapter], base_model=str(model.path), provenance=about)
+        save_dense(folder, adapter, base_model=str(model.path), provenance=about)
 
     return Method(params, fresh, None, log_probs, save)
 

@@ -12,7 +12,7 @@ from lorafuse_jax.evaluation.archive import Archive
 from lorafuse_jax.formats import read_provenance
 from lorafuse_jax.formats.dense import DELTA_FILE, is_dense
 from lorafuse_jax.formats.hf_model import MODEL_FILE
-from lorafuse_jax.formats.peft import weights_path
+from lorafuse_jax.formats.peft_layers import weights_path
 from lorafuse_jax.formats.tensors import hash_of
 from lorafuse_jax.fusion import get_operator
 from lorafuse_jax.report.sections.rerun import Rerun

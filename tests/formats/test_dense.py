@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from lorafuse_jax.adapter import to_delta
 from lorafuse_jax.formats import load_adapter, read_provenance, save_adapter
-from lorafuse_jax.formats.dense import load_dense, save_dense
+from lorafuse_jax.formats.dense import load_dense, save_dense, write_dense
+from lorafuse_jax.formats.pieces import Piece
 from lorafuse_jax.types import DenseDelta, UserError
 from tests.formats.adapters import INFO, random_dense, random_pairs
 
@@ -36,7 +38,7 @@ def test_dense_adapter_comes_back_bit_for_bit(tmp_path):
 
 def test_file_holds_one_matrix_fan_in_by_fan_out_a_layer(tmp_path):
     adapter = random_dense()
-    save_dense(tmp_path / "a", [adapter], **INFO)
+    save_dense(tmp_path / "a", adapter, **INFO)
     tensors = load_file(tmp_path / "a" / FILE)
     np.testing.assert_array_equal(tensors[NAME], adapter["layers/self_attn/q_proj"].delta[1])
     other = load_file(tmp_path / "a" / FILES["down_proj"])
@@ -61,7 +63,7 @@ def test_adapter_of_both_kinds_is_saved_dense(tmp_path):
     ],
 )
 def test_tensors_that_do_not_fit_are_refused_by_name(change, message, tmp_path):
-    save_dense(tmp_path / "a", [random_dense()], **INFO)
+    save_dense(tmp_path / "a", random_dense(), **INFO)
     tensors = load_file(tmp_path / "a" / FILE)
     change(tensors)
     save_file(tensors, tmp_path / "a" / FILE)
@@ -74,7 +76,7 @@ def test_layers_of_other_shapes_are_modules_of_their_own(tmp_path):
         "down_blocks/0/to_q": DenseDelta(jnp.ones((1, 4, 6))),
         "down_blocks/1/to_q": DenseDelta(jnp.ones((1, 8, 6))),
     }
-    save_dense(tmp_path / "a", [uneven], **INFO)
+    save_dense(tmp_path / "a", uneven, **INFO)
     loaded = load_dense(tmp_path / "a")
     assert {m: update[0].shape for m, update in loaded.items()} == {
         m: update[0].shape for m, update in uneven.items()
@@ -82,27 +84,26 @@ def test_layers_of_other_shapes_are_modules_of_their_own(tmp_path):
 
 
 def test_missing_shard_is_named(tmp_path):
-    save_dense(tmp_path / "a", [random_dense()], **INFO)
+    save_dense(tmp_path / "a", random_dense(), **INFO)
     (tmp_path / "a" / FILE).unlink()
     with pytest.raises(UserError, match=rf"{FILE} is missing; delta.safetensors.index.json lists"):
         load_dense(tmp_path / "a")
 
 
-def test_dense_adapter_is_written_part_by_part(tmp_path):
+def test_dense_adapter_is_written_piece_by_piece(tmp_path):
     whole = random_dense()
-    written = []
+    asked = []
 
-    def parts():
+    def pieces():
         for module, update in whole.items():
-            written.append(len(list(tmp_path.glob(".*/*/delta-*.safetensors"))))
-            yield {module: update}
+            for layer, delta in enumerate(update.delta):
+                asked.append(len(list(tmp_path.glob(".*/*/delta-*.safetensors"))))
+                yield Piece(module, layer, DenseDelta(delta[None]))
 
-    save_dense(tmp_path / "a", parts(), **INFO)
-    assert written == [0, 1]
-    assert load_dense(tmp_path / "a").keys() == whole.keys()
-
-
-def test_module_that_comes_twice_is_refused_and_nothing_is_left(tmp_path):
-    with pytest.raises(UserError, match="comes twice"):
-        save_dense(tmp_path / "a", [random_dense(), random_dense()], **INFO)
-    assert list(tmp_path.iterdir()) == []
+    like = {module: jax.eval_shape(lambda leaf: leaf, update) for module, update in whole.items()}
+    write_dense(tmp_path / "pieces", like, pieces(), **INFO)
+    assert asked == [2] * 4  # all files are there, and their room is taken, before the first
+    save_dense(tmp_path / "whole", whole, **INFO)
+    for file in FILES.values():
+        whole_bytes = (tmp_path / "whole" / file).read_bytes()
+        assert (tmp_path / "pieces" / file).read_bytes() == whole_bytes

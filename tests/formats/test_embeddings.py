@@ -172,8 +172,8 @@ def test_merged_checkpoint_computes_what_peft_does(case, kind, tmp_path):
     theirs.save_pretrained(tmp_path / "adapter")
     if kind == "dense":
         carried = {"carried": read_peft_config(tmp_path / "adapter").carried}
-        parts = [lf.to_delta(load_peft(tmp_path / "adapter"))]
-        save_dense(tmp_path / "dense", parts, base_model="", provenance=carried)
+        whole = lf.to_delta(load_peft(tmp_path / "adapter"))
+        save_dense(tmp_path / "dense", whole, base_model="", provenance=carried)
     folder = tmp_path / ("dense" if kind == "dense" else "adapter")
     export(base, folder, tmp_path / "out")
     merged, report = AutoModelForCausalLM.from_pretrained(

@@ -58,8 +58,8 @@ def test_merged_model_computes_what_peft_does(family, kind, tmp_path):
     expected = logits(load(family, adapter))
     if kind == "dense":
         carried = {"carried": read_peft_config(adapter).carried}
-        parts = [to_delta(load_peft(adapter))]
-        save_dense(tmp_path / "dense", parts, base_model="", provenance=carried)
+        whole = to_delta(load_peft(adapter))
+        save_dense(tmp_path / "dense", whole, base_model="", provenance=carried)
         adapter = tmp_path / "dense"
     base = write_base(family, tmp_path / "base")
     export(base, adapter, tmp_path / "out")
@@ -213,7 +213,7 @@ def test_adapter_of_another_model_is_refused(tmp_path):
 
 
 def dense(folder, adapter):
-    save_dense(folder, [adapter], base_model="", provenance={})
+    save_dense(folder, adapter, base_model="", provenance={})
     return folder
 
 

@@ -181,7 +181,7 @@ def test_config_beyond_plain_lora_is_refused_by_name(changes, message, folder):
         ),
         (
             lambda t: t.update({KEY.format(1, "A"): np.ones((3, 16), "i1")}),
-            "lora_A.weight is int8; expected float32, float16 or bfloat16",
+            "lora_A.weight is stored as I8; expected F32, F16, BF16, F64",
         ),
         (lambda t: t.update({KEY.format(1, "B"): np.ones(3, "f4")}), r"no matrix but \[3\]"),
         (lambda t: t[KEY.format(1, "B")].fill(np.nan), r"q_proj.lora_B.weight has NaN or inf"),

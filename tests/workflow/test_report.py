@@ -188,7 +188,7 @@ def test_dense_updates_are_compared_matrix_by_matrix(tmp_path):
         written.append(next(deltas))
         folder.rmdir()
         adapter = {"layers/mlp/up_proj": DenseDelta(jax.numpy.array(written[-1]))}
-        save_dense(folder, [adapter], base_model="m", provenance={})
+        save_dense(folder, adapter, base_model="m", provenance={})
 
     found = layer_diagnostics(stub(tmp_path / "run", [1, 2], write))
     a, b = (delta.reshape(3, -1) for delta in written)
