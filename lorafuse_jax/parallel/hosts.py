@@ -138,12 +138,12 @@ def together(work: Callable[[], Result]) -> Result:
     except Exception as error:
         mine = error
     said = gather(None if mine is None else str(mine) or type(mine).__name__)
-    if mine is not None:
+    if mine is not None and not isinstance(mine, UserError):
         raise mine
     failed = {number: text for number, text in enumerate(said) if text is not None}
     if failed:
         number, text = next(iter(failed.items()))
-        raise UserError(f"process {number} of {len(said)}: {text}")
+        raise UserError(f"process {number} of {len(said)}: {text}") from mine
     return result  # pyrefly: ignore
 
 
