@@ -2,9 +2,11 @@
 
 On TPU splash attention; chosen where a program is lowered, not where it is traced. cuDNN's flash
 attention (2205.14135, 2307.08691) stands ready for CUDA, and is not taken: it lowers, but has not
-been measured on a GPU, and jax asks it for a gradient of the mask as well. A kernel has one batch axis, and of the mapped axes of
-``jax.vmap`` it sees nothing: seeds and parts are folded into the batch before it is called. Left to
-themselves they break cuDNN's, which takes a mask that all seeds share for one of each.
+been measured on a GPU, and jax asks it for a gradient of the mask as well.
+
+A kernel has one batch axis, and of the mapped axes of ``jax.vmap`` it sees nothing: seeds and parts
+are folded into the batch before it is called. Left to themselves they break cuDNN's, which takes a
+mask that all seeds share for one of each.
 """
 
 from collections.abc import Callable
