@@ -113,7 +113,7 @@ def load_params(
             filled.put(expected[tensor.name], tensor)
         elif tensor.name == TIED_HEAD:
             head = tensor
-    params = filled.nested()
+    params = nested(filled.arrays)
     if head is not None:
         _check_tied(head, params["embed_tokens"]["embedding"], where)
     return params
@@ -245,15 +245,17 @@ class _Filled:
         places[axis] = start
         self.arrays[path] = _write(self.arrays[path], piece, tuple(places))
 
-    def nested(self) -> Params:
-        nested: Params = {}
-        for path, array in self.arrays.items():
-            *parents, last = path.split("/")
-            node = nested
-            for name in parents:
-                node = node.setdefault(name, {})
-            node[last] = array
-        return nested
+
+def nested(by_path: Mapping[str, Any]) -> Params:
+    """The parameter tree, from slash-joined paths."""
+    tree: Params = {}
+    for path, leaf in by_path.items():
+        *parents, last = path.split("/")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = leaf
+    return tree
 
 
 @partial(jax.jit, donate_argnums=0)

@@ -1,6 +1,6 @@
 """Where a run's arrays lie: on one device as they come, or on a mesh by the rules."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -16,6 +16,18 @@ from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.weights import parameter_shapes
 from lorafuse_jax.parallel.mesh import DATA, MeshShape, check_divides, default_mesh, make_mesh
 from lorafuse_jax.parallel.rules import Rules
+
+Put = Callable[[Any, Any], Any]
+"""``(tree, shardings)`` -> the tree laid out so; ``device_put``, or ``said_where`` for shapes."""
+
+
+def said_where(tree: Any, shardings: Any) -> Any:
+    """A tree of shapes that say where their arrays would lie."""
+
+    def one(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(one, tree, shardings)
 
 
 @dataclass(frozen=True)
@@ -52,17 +64,17 @@ class Placement:
             return {}
         return self._rules(config).params(parameter_shapes(config), quantized)
 
-    def trained(self, config: DecoderConfig, tree: Any) -> Any:
+    def trained(self, config: DecoderConfig, tree: Any, put: Put = jax.device_put) -> Any:
         """A state or stacked adapters, put where they belong."""
-        if self.mesh is None:
-            return tree
-        return jax.device_put(tree, self._rules(config).trained(tree))
+        return tree if self.mesh is None else put(tree, self._rules(config).trained(tree))
 
-    def of_seeds(self, tree: Any) -> Any:
+    def of_seeds(self, tree: Any, put: Put = jax.device_put) -> Any:
         """Leaves [S, ...], dealt out by seed."""
-        if self.mesh is None:
-            return tree
-        return jax.device_put(tree, Rules(self.mesh, {}).of_seeds(tree))
+        return tree if self.mesh is None else put(tree, Rules(self.mesh, {}).of_seeds(tree))
+
+    def batch(self, tree: Any, put: Put) -> Any:
+        """A step's batch [S, A, G, ...]."""
+        return tree if self.mesh is None else put(tree, Rules(self.mesh, {}).batch(tree))
 
     def shared(self, batches: Sequence[Batch]) -> list[Batch]:
         """Batches that all seeds see, G at a time: leaves [G, ...], the last ones filled up."""
