@@ -14,7 +14,7 @@ from lorafuse_jax.models.hub import Model
 from lorafuse_jax.models.placing import plan_params
 from lorafuse_jax.models.quantized import Quantization
 from lorafuse_jax.models.weights import nested, parameter_shapes
-from lorafuse_jax.training.step import state_of
+from lorafuse_jax.training.step import TrainState, state_of
 from lorafuse_jax.types import Params
 from lorafuse_jax.workflow.placement import Placement, said_where
 from lorafuse_jax.workflow.train_config import TrainConfig
@@ -59,8 +59,8 @@ def shaped_step(
         losses: of these, how many have a loss.
     """
     method = METHODS[config.method](config, model)
-    tx, step = step_of(config, method, NUM_STEPS)
-    state = jax.eval_shape(lambda: state_of(method.fresh(), tx))
+    _, step = step_of(config, method, NUM_STEPS)
+    state = state_shapes(config, model)
     member = jax.eval_shape(lambda: member_of(config, method))
     rows = config.examples_per_step // config.micro_batches // placement.parts
     leading = (len(config.seeds), config.micro_batches, placement.parts)
@@ -72,6 +72,13 @@ def shaped_step(
         placement.of_seeds(member, said_where),
     )
     return ShapedStep(step, arguments, model, placement)
+
+
+def state_shapes(config: TrainConfig, model: Model) -> TrainState:
+    """Of adapters and optimiser of all seeds."""
+    method = METHODS[config.method](config, model)
+    tx, _ = step_of(config, method, NUM_STEPS)
+    return jax.eval_shape(lambda: state_of(method.fresh(), tx))
 
 
 def shaped_model(

@@ -1,0 +1,59 @@
+"""What a compiled program takes of each device: memory, operations, traffic, words to others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+
+from lorafuse_jax.plan.collectives import Sent, sent_bytes
+from lorafuse_jax.plan.products import product_flops
+from lorafuse_jax.plan.program import parse
+from lorafuse_jax.plan.traffic import moved_bytes
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Of one device, in one step.
+
+    Attributes:
+        arguments: bytes of what the program is given.
+        temporary: bytes of what it makes meanwhile, and its own code.
+        peak: bytes that have to be there at once; results lie where arguments lay that they
+            replace.
+        flops: of matrix products.
+        moved: bytes read from memory and written to it.
+        sent: to other devices.
+    """
+
+    arguments: int
+    temporary: int
+    peak: int
+    flops: float
+    moved: float
+    sent: tuple[Sent, ...]
+
+    @property
+    def sent_bytes(self) -> int:
+        """To all others, over all axes."""
+        return sum(one.bytes for one in self.sent)
+
+
+def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:
+    """Read from the compiler's own account of memory, and from the program's text.
+
+    Args:
+        compiled: a program of one or many devices.
+        mesh: axis -> ways, in the order of the devices.
+    """
+    memory = compiled.memory_analysis()
+    program = parse(compiled.as_text())
+    temporary = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return Demand(
+        arguments=memory.argument_size_in_bytes,
+        temporary=temporary,
+        peak=memory.argument_size_in_bytes + temporary + results,
+        flops=product_flops(program),
+        moved=moved_bytes(program),
+        sent=tuple(sent_bytes(program, mesh)),
+    )
