@@ -1,0 +1,265 @@
+"""``lorafuse plan``: the best way to divide a step among a machine's devices, compiled for it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from lorafuse_jax.parallel.mesh import AXES, MeshShape
+from lorafuse_jax.plan.compiled import Demand, demand
+from lorafuse_jax.plan.devices import devices_of
+from lorafuse_jax.plan.guess import Cut, Guess
+from lorafuse_jax.plan.machines import Chip
+from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.placement import Placement
+from lorafuse_jax.workflow.plan_search import PlanRequest, Search
+from lorafuse_jax.workflow.shaped_step import shaped_step
+
+ROOM = 0.05
+"""Share of a device's memory that a plan leaves free."""
+
+GUESSED_ROOM = 0.1
+"""The same while there is only a guess."""
+
+TRIES = 4
+"""Compilations at most, each of a minute or so."""
+
+MOST_SEEDS = 4096
+
+NO_ROOM = ("RESOURCE_EXHAUSTED", "Ran out of memory")
+
+PREFERENCE = 0.05
+"""What a full memory counts as, as a share of the time: of equally fast ways the smaller."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """What a step takes at least, at the rates of the data sheet; None where one is not known.
+
+    Attributes:
+        compute: its matrix products.
+        memory: what it reads and writes.
+        links: what devices send each other.
+    """
+
+    compute: float | None
+    memory: float | None
+    links: float | None
+
+    @property
+    def at_least(self) -> float:
+        """If all three overlap completely."""
+        return max(value or 0.0 for value in (self.compute, self.memory, self.links))
+
+    @property
+    def apart(self) -> float:
+        """If devices speak while nothing else happens."""
+        return max(self.compute or 0.0, self.memory or 0.0) + (self.links or 0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is recommended, and what it takes.
+
+    Attributes:
+        request: what was asked.
+        cut: the way to divide the work.
+        guess: by arithmetic.
+        demand: of the compiled program; None for an estimate.
+        seconds: of a step.
+        needed: operations of a step, attention as it is multiplied.
+        causal: the same, if attention skipped what is not seen.
+        recomputed: what the policy adds.
+        most_seeds: the largest number of them that fits, as far as is told without compiling.
+        tried: other ways that were compiled first and do not fit, and their peak in bytes or None.
+    """
+
+    request: PlanRequest
+    cut: Cut
+    guess: Guess
+    demand: Demand | None
+    seconds: Seconds
+    needed: float
+    causal: float
+    recomputed: float
+    most_seeds: int
+    tried: tuple[tuple[Cut, float | None], ...] = ()
+
+    @property
+    def peak(self) -> float:
+        """Bytes of one device."""
+        return self.guess.peak if self.demand is None else self.demand.peak
+
+    @property
+    def flops(self) -> float:
+        """That all devices execute in a step."""
+        one = self.guess.flops if self.demand is None else self.demand.flops
+        return one * self.cut.mesh.devices
+
+    @property
+    def over_minimum(self) -> float:
+        """Executed over needed, what the policy recomputes counted as needed."""
+        return self.flops / (self.needed + self.recomputed)
+
+
+def make_plan(
+    request: PlanRequest, *, estimate: bool, flops: float | None, say: Callable[[str], None]
+) -> Plan:
+    """Search, compile the most promising, and take the first that fits.
+
+    Args:
+        request: what is to be planned.
+        estimate: compile nothing.
+        flops: a device's operations a second, where no data sheet has them.
+        say: hears what is being compiled.
+
+    Raises:
+        UserError: nothing divides the work as is asked for, or nothing fits.
+    """
+    search = Search(request)
+    search.check()
+    chip = request.machine.chip
+    ranked = _ranked(search, chip, flops)
+    fitting = [pair for pair in ranked if pair[1].peak <= (1 - GUESSED_ROOM) * chip.memory]
+    if estimate:
+        if not fitting:
+            raise _nothing_fits(request, min(guess.peak for _, guess in ranked))
+        cut, guess = fitting[0]
+        return _plan(search, request, cut, guess, None, flops, 1.0, ())
+    tried: list[tuple[Cut, float | None]] = []
+    factor, smallest = 1.0, min(ranked, key=lambda pair: pair[1].peak)
+    for _ in range(TRIES):
+        left = [pair for pair in fitting if pair[0] not in [cut for cut, _ in tried]]
+        left = [pair for pair in left if _scaled(pair[1], factor).peak <= (1 - ROOM) * chip.memory]
+        if not left and smallest[0] in [cut for cut, _ in tried]:
+            break
+        cut, guess = left[0] if left else smallest
+        say(f"compiling {cut_line(cut)}")
+        found = compile_cut(request, cut)
+        if found is not None:
+            measured = (found.peak - guess.peak + guess.temporary) / guess.temporary
+            if found.peak <= (1 - ROOM) * chip.memory:
+                return _plan(search, request, cut, guess, found, flops, measured, tuple(tried))
+            factor = max(factor, measured)
+        else:
+            factor *= 1.5
+        tried.append((cut, found and found.peak))
+    raise _nothing_fits(request, tried[-1][1] or smallest[1].peak)
+
+
+def compile_cut(request: PlanRequest, cut: Cut, seeds: int | None = None) -> Demand | None:
+    """What the compiled step takes of each device; None if the compiler finds no room for it."""
+    mesh = _mesh(request, cut.mesh)
+    placement = Placement(mesh, cut.mesh.fsdp)
+    config = request.train_config(cut, seeds)
+    model = request.shaped_model(placement)
+    step = shaped_step(config, model, placement, request.length, request.answer)
+    try:
+        return demand(step.lower().compile(), mesh.shape)
+    except jax.errors.JaxRuntimeError as error:
+        if any(word in str(error) for word in NO_ROOM):
+            return None
+        raise
+
+
+def cut_line(cut: Cut) -> str:
+    """As flags of ``lorafuse train``."""
+    parts = [f"--mesh {cut.mesh}", f"--remat {cut.remat}"]
+    parts.append(f"--seeds-per-pass {cut.seeds_per_pass}")
+    if cut.micro_batches > 1:
+        parts.append(f"--micro-batches {cut.micro_batches}")
+    return " ".join(parts)
+
+
+def _mesh(request: PlanRequest, shape: MeshShape) -> Mesh:
+    sizes = (shape.seed, shape.data, shape.model)
+    auto = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(sizes, AXES, devices=devices_of(request.machine), axis_types=auto)
+
+
+def _ranked(search: Search, chip: Chip, flops: float | None) -> list[tuple[Cut, Guess]]:
+    """Fastest first."""
+    pairs = [(cut, search.guess(cut)) for cut in search.cuts()]
+
+    def cost(pair: tuple[Cut, Guess]) -> float:
+        full = PREFERENCE * pair[1].peak / chip.memory
+        return seconds_of(pair[1], chip, flops).apart * (1 + full)
+
+    return sorted(pairs, key=cost)
+
+
+def seconds_of(taken: Guess | Demand, chip: Chip, flops: float | None) -> Seconds:
+    """Of a step of which each device takes so much."""
+    sent = taken.sent if isinstance(taken, Guess) else taken.sent_bytes
+    rate = chip.flops or flops
+    return Seconds(
+        rate and taken.flops / rate,
+        chip.bandwidth and taken.moved / chip.bandwidth,
+        chip.links and sent / chip.links,
+    )
+
+
+def _scaled(guess: Guess, factor: float) -> Guess:
+    return replace(guess, temporary=factor * guess.temporary)
+
+
+def _plan(
+    search: Search,
+    request: PlanRequest,
+    cut: Cut,
+    guess: Guess,
+    found: Demand | None,
+    flops: float | None,
+    factor: float,
+    tried: tuple[tuple[Cut, float | None], ...],
+) -> Plan:
+    length = request.length
+    return Plan(
+        request=request,
+        cut=cut,
+        guess=guess,
+        demand=found,
+        seconds=seconds_of(found or guess, request.machine.chip, flops),
+        needed=search.needed(length * length),
+        causal=search.needed(length * (length + 1) // 2),
+        recomputed=search.recomputed[cut.remat],
+        most_seeds=_most_seeds(search, request, factor),
+        tried=tried,
+    )
+
+
+def _most_seeds(search: Search, request: PlanRequest, factor: float) -> int:
+    """Of which some cut fits, if what is made meanwhile is ``factor`` times the guess."""
+    limit = (1 - ROOM) * request.machine.chip.memory
+
+    def fits(seeds: int) -> bool:
+        guesses = (search.guess(cut, seeds) for cut in search.cuts(seeds))
+        return any(_scaled(guess, factor).peak <= limit for guess in guesses)
+
+    return max(_fitting(request.seeds, fits), default=request.seeds)
+
+
+def _fitting(start: int, fits: Callable[[int], bool]) -> Iterator[int]:
+    """Numbers that fit: doubled as long as they do, then halved in between."""
+    low, high = 0, start
+    while high <= MOST_SEEDS and fits(high):
+        yield high
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits(middle):
+            yield middle
+            low = middle
+        else:
+            high = middle
+
+
+def _nothing_fits(request: PlanRequest, peak: float) -> UserError:
+    machine = request.machine
+    return UserError(
+        f"{request.model} with {request.seeds} seeds does not fit on {machine.name}: each of its "
+        f"{machine.devices} devices would need {peak / 1e9:.1f} GB at least, with room, and has "
+        f"{machine.chip.memory / 1e9:.1f}; take more devices, --quantization int8 or nf4, fewer "
+        "--seeds, a smaller --batch or a shorter --length"
+    )
