@@ -13,6 +13,12 @@ from lorafuse_jax.plan.program import Instruction, Program
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
+MESH_GROUPS = re.compile(
+    r"replica_groups=mesh\[(?P<mesh>[^\]]*)\](?:, device_ids=\((?P<order>.*?)\)(?= \{))?"
+    r" \{(?P<axes>[^}]*)\}"
+)
+"""Devices that stand on axes, in an order of their own where one is given."""
+
 
 class Sent(NamedTuple):
     """What one device sends in one call of a program.
@@ -91,17 +97,22 @@ def _group(one: Instruction, devices: int) -> list[int]:
         order = _ints(iota[3]) if iota[3] else range(len(source))
         numbers = np.arange(math.prod(source)).reshape(source).transpose(tuple(order))
         return numbers.reshape(shape)[0].tolist()
-    if named := re.search(
-        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\S+)? \{([^}]*)\}", text
-    ):
-        return _of_axes(named[1], named[2])
-    return list(range(devices))
+    if named := re.search(MESH_GROUPS, text):
+        return _of_axes(named["mesh"], named["order"] or "", named["axes"])
+    if re.search(r"replica_groups=\{\}", text) or "replica_groups" not in text:
+        return list(range(devices))
+    raise ValueError(f"the devices of {one.name} are not understood: {text[:200]}")
 
 
-def _of_axes(mesh: str, axes: str) -> list[int]:
-    """``'axis_0'=2,'axis_1'=4`` and the axes that are gone over, which may be parts of one."""
+def _of_axes(mesh: str, order: str, axes: str) -> list[int]:
+    """``'axis_0'=2,'axis_1'=4``, the devices' order in it, and the axes or parts of them."""
     sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
-    numbers = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+    numbers = np.arange(math.prod(sizes.values()))
+    if turned := re.fullmatch(r"\[([\d,]+)\]T\(([\d,]+)\)", order):
+        numbers = numbers.reshape(_ints(turned[1])).transpose(_ints(turned[2]))
+    elif order:
+        numbers = np.array(_ints(order))
+    numbers = numbers.reshape(tuple(sizes.values()))
     index: list[slice | int] = [0] * len(sizes)
     for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes):
         whole = sizes[name]

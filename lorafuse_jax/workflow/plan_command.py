@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jax
 
-from lorafuse_jax.formats.folder import check_free
 from lorafuse_jax.models.decoder import Remat
 from lorafuse_jax.models.published import described
 from lorafuse_jax.models.quantized import Quantization
@@ -67,7 +66,7 @@ class PlanCommand:
     def run(self) -> None:
         """Plan, and show."""
         if self.json is not None:
-            check_free(self.json)
+            _check_new(self.json)
         plan = self.plan()
         console.print(headline(plan), style="bold")
         for table in tables(plan):
@@ -140,3 +139,8 @@ def _begin_with(wanted: Machine) -> None:
         jax.config.update("jax_num_cpu_devices", wanted.devices)
     except RuntimeError:
         return
+
+
+def _check_new(file: Path) -> None:
+    if file.exists() or not file.parent.is_dir():
+        raise UserError(f"--json {file}: it is there already, or its folder is not")

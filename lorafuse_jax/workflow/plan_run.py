@@ -33,6 +33,10 @@ PREFERENCE = 0.05
 """What a full memory counts as, as a share of the time: of equally fast ways the smaller."""
 
 
+OPERATIONS_A_BYTE = 10
+"""What a machine does while it moves a byte, where that is not known: for an order alone."""
+
+
 @dataclass(frozen=True)
 class Seconds:
     """What a step takes at least, at the rates of the data sheet; None where one is not known.
@@ -127,6 +131,9 @@ def make_plan(
             raise _nothing_fits(request, min(guess.peak for _, guess in ranked))
         cut, guess = fitting[0]
         return _plan(search, request, cut, guess, None, flops, 1.0, ())
+    least = min(guess.peak - guess.temporary for _, guess in ranked)
+    if least > chip.memory:
+        raise _nothing_fits(request, least)
     tried: list[tuple[Cut, float | None]] = []
     factor, smallest = 1.0, min(ranked, key=lambda pair: pair[1].peak)
     for _ in range(TRIES):
@@ -182,9 +189,13 @@ def _ranked(search: Search, chip: Chip, flops: float | None) -> list[tuple[Cut, 
     """Fastest first."""
     pairs = [(cut, search.guess(cut)) for cut in search.cuts()]
 
+    rate = chip.flops or flops or 1.0
+    usual = rate / OPERATIONS_A_BYTE
+    rated = replace(chip, bandwidth=chip.bandwidth or usual, links=chip.links or usual)
+
     def cost(pair: tuple[Cut, Guess]) -> float:
         full = PREFERENCE * pair[1].peak / chip.memory
-        return seconds_of(pair[1], chip, flops).apart * (1 + full)
+        return seconds_of(pair[1], rated, flops).apart * (1 + full)
 
     return sorted(pairs, key=cost)
 
