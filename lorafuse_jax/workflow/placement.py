@@ -68,6 +68,10 @@ class Placement:
         """A state or stacked adapters, put where they belong."""
         return tree if self.mesh is None else put(tree, self._rules(config).trained(tree))
 
+    def trained_shardings(self, config: DecoderConfig, tree: Any) -> Any:
+        """Of such a tree, or of its shapes; None on one device."""
+        return None if self.mesh is None else self._rules(config).trained(tree)
+
     def of_seeds(self, tree: Any, put: Put = jax.device_put) -> Any:
         """Leaves [S, ...], dealt out by seed."""
         return tree if self.mesh is None else put(tree, Rules(self.mesh, {}).of_seeds(tree))

@@ -22,7 +22,7 @@ from lorafuse_jax.plan.recomputed import recomputed_flops
 from lorafuse_jax.training.flops import StepWork, needed_flops
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.placement import ONE_DEVICE, Placement, said_where
-from lorafuse_jax.workflow.shaped_step import shaped_model, state_shapes
+from lorafuse_jax.workflow.shaped_step import seed_shapes, shaped_model
 from lorafuse_jax.workflow.throughput import model_size
 from lorafuse_jax.workflow.train_config import TrainConfig
 
@@ -105,7 +105,7 @@ class Search:
     def __init__(self, request: PlanRequest) -> None:
         self._request = request
         model, config = request.shaped_model(ONE_DEVICE), request.train_config(WHOLE, 1)
-        self._one_seed = state_shapes(config, model)
+        self._one_seed = seed_shapes(config, model)
         self._size = model_size(model, self._one_seed.adapter)
         modules = adaptable_modules(model.params)
         tokens = request.seeds * request.batch * request.length

@@ -14,11 +14,11 @@ from lorafuse_jax.models.hub import Model
 from lorafuse_jax.models.placing import plan_params
 from lorafuse_jax.models.quantized import Quantization
 from lorafuse_jax.models.weights import nested, parameter_shapes
-from lorafuse_jax.training.step import TrainState, state_of
+from lorafuse_jax.training.step import TrainState
 from lorafuse_jax.types import Params
-from lorafuse_jax.workflow.placement import Placement, said_where
+from lorafuse_jax.workflow.placement import ONE_DEVICE, Placement, said_where
 from lorafuse_jax.workflow.train_config import TrainConfig
-from lorafuse_jax.workflow.trainer import METHODS, member_of, step_of
+from lorafuse_jax.workflow.trainer import METHODS, member_of, state_shapes, step_of
 
 NUM_STEPS = 1000
 """Of the run; it decides over the schedule's numbers alone."""
@@ -59,8 +59,8 @@ def shaped_step(
         losses: of these, how many have a loss.
     """
     method = METHODS[config.method](config, model)
-    _, step = step_of(config, method, NUM_STEPS)
-    state = state_shapes(config, model)
+    tx, step = step_of(config, model, method, placement, NUM_STEPS)
+    state = state_shapes(method, tx)
     member = jax.eval_shape(lambda: member_of(config, method))
     rows = config.examples_per_step // config.micro_batches // placement.parts
     leading = (len(config.seeds), config.micro_batches, placement.parts)
@@ -74,11 +74,10 @@ def shaped_step(
     return ShapedStep(step, arguments, model, placement)
 
 
-def state_shapes(config: TrainConfig, model: Model) -> TrainState:
-    """Of adapters and optimiser of all seeds."""
+def seed_shapes(config: TrainConfig, model: Model) -> TrainState:
+    """Of adapters and optimiser of all seeds of a configuration."""
     method = METHODS[config.method](config, model)
-    tx, _ = step_of(config, method, NUM_STEPS)
-    return jax.eval_shape(lambda: state_of(method.fresh(), tx))
+    return state_shapes(method, step_of(config, model, method, ONE_DEVICE, NUM_STEPS)[0])
 
 
 def shaped_model(
