@@ -83,11 +83,11 @@ class PlanCommand:
         Raises:
             UserError: something is not known or not possible, or nothing fits.
         """
-        request = self._request()
+        request = self.request()
         on = request.machine
         rate = None
         if on.platform == "cpu":
-            _begin_with(on)
+            begin_with(on)
             rate = matmul_peak() / on.devices
         return make_plan(
             request,
@@ -96,7 +96,8 @@ class PlanCommand:
             say=lambda text: console.print(text, style="dim", markup=False),
         )
 
-    def _request(self) -> PlanRequest:
+    def request(self) -> PlanRequest:
+        """What is asked; UserError for what is not known or not possible."""
         for name in ("seeds", "rank", "batch", "length", "answer"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"--{name} must be at least 1, it is {value}")
@@ -132,7 +133,7 @@ def host_memory() -> float:
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-def _begin_with(wanted: Machine) -> None:
+def begin_with(wanted: Machine) -> None:
     """Make so many CPU devices, if jax has not begun; otherwise ``devices_of`` looks at them."""
     try:
         jax.config.update("jax_platforms", "cpu")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import jax
 from jax.sharding import AxisType, Mesh
 
+from lorafuse_jax import memory
 from lorafuse_jax.parallel.mesh import AXES, MeshShape
 from lorafuse_jax.plan.compiled import Demand, demand
 from lorafuse_jax.plan.devices import devices_of
@@ -77,6 +78,8 @@ class Plan:
         recomputed: what the policy adds.
         most_seeds: the largest number of them that fits, as far as is told without compiling.
         tried: other ways that were compiled first and do not fit, and their peak in bytes or None.
+        process: bytes of a device's share of the process itself, where devices are of the host: the
+            planner's own after it has compiled, as training's would be.
     """
 
     request: PlanRequest
@@ -89,11 +92,12 @@ class Plan:
     recomputed: float
     most_seeds: int
     tried: tuple[tuple[Cut, float | None], ...] = ()
+    process: float = 0.0
 
     @property
     def peak(self) -> float:
         """Bytes of one device."""
-        return self.guess.peak if self.demand is None else self.demand.peak
+        return self.process + (self.guess.peak if self.demand is None else self.demand.peak)
 
     @property
     def flops(self) -> float:
@@ -157,7 +161,7 @@ def make_plan(
 
 def compile_cut(request: PlanRequest, cut: Cut, seeds: int | None = None) -> Demand | None:
     """What the compiled step takes of each device; None if the compiler finds no room for it."""
-    mesh = _mesh(request, cut.mesh)
+    mesh = mesh_of(request, cut.mesh)
     placement = Placement(mesh, cut.mesh.fsdp)
     config = request.train_config(cut, seeds)
     model = request.shaped_model(placement)
@@ -179,7 +183,8 @@ def cut_line(cut: Cut) -> str:
     return " ".join(parts)
 
 
-def _mesh(request: PlanRequest, shape: MeshShape) -> Mesh:
+def mesh_of(request: PlanRequest, shape: MeshShape) -> Mesh:
+    """Of the machine's devices."""
     sizes = (shape.seed, shape.data, shape.model)
     auto = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(sizes, AXES, devices=devices_of(request.machine), axis_types=auto)
@@ -237,7 +242,13 @@ def _plan(
         recomputed=search.recomputed[cut.remat],
         most_seeds=_most_seeds(search, request, factor),
         tried=tried,
+        process=_process(request) if found is not None else 0.0,
     )
+
+
+def _process(request: PlanRequest) -> float:
+    on_host = request.machine.platform == "cpu"
+    return memory.resident_bytes() / request.machine.devices if on_host else 0.0
 
 
 def _most_seeds(search: Search, request: PlanRequest, factor: float) -> int:

@@ -33,9 +33,12 @@ def memory_rows(plan: Plan) -> Iterator[tuple[str, float]]:
     yield "adapters", held.adapters
     yield "optimiser", held.optimizer
     known = held.weights + held.adapters + held.optimizer
-    yield "activations, gradients", plan.peak - (found.arguments if found else known)
+    made = plan.peak - plan.process
+    yield "activations, gradients", made - (found.arguments if found else known)
     if found is not None:
         yield "batches and rest", found.arguments - known
+    if plan.process:
+        yield "the process itself", plan.process
     yield "peak", plan.peak
     yield "free", plan.request.machine.chip.memory - plan.peak
 
