@@ -11,6 +11,7 @@ import os
 import resource
 import subprocess
 import sys
+from typing import Any
 
 CASES = (
     "1,4,256,projections,1,cpu-1,seed=1",
@@ -122,7 +123,7 @@ def main() -> None:
         return
     found = []
     for case in [options.case] if options.case else CASES:
-        one = {"case": case, **child("predict", case), **child("measure", case)}
+        one: dict[str, Any] = {"case": case, **child("predict", case), **child("measure", case)}
         one["ratio"] = one["predicted"] / one["measured"]
         found.append(one)
         gb = {key: f"{one[key] / 1e9:.2f}" for key in ("predicted", "measured", "program")}

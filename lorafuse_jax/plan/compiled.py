@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
@@ -45,8 +46,8 @@ def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:
         compiled: a program of one or many devices.
         mesh: axis -> ways, in the order of the devices.
     """
-    memory = compiled.memory_analysis()
-    program = parse(compiled.as_text())
+    memory: Any = compiled.memory_analysis()
+    program = parse(str(compiled.as_text()))
     temporary = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Demand(

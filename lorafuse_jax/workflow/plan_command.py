@@ -14,9 +14,10 @@ from lorafuse_jax.parallel.mesh import parse_mesh
 from lorafuse_jax.plan.machines import Machine, machine
 from lorafuse_jax.training.peak import matmul_peak
 from lorafuse_jax.types import UserError
-from lorafuse_jax.workflow.plan_run import Plan, make_plan
+from lorafuse_jax.workflow.plan_run import make_plan
 from lorafuse_jax.workflow.plan_search import PlanRequest
 from lorafuse_jax.workflow.plan_show import as_data, headline, sentences, tables, train_line
+from lorafuse_jax.workflow.planned import Plan
 from lorafuse_jax.workflow.progress import console
 
 

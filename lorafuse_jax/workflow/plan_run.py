@@ -1,7 +1,7 @@
 """``lorafuse plan``: the best way to divide a step among a machine's devices, compiled for it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -15,6 +15,7 @@ from lorafuse_jax.plan.machines import Chip
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.placement import Placement
 from lorafuse_jax.workflow.plan_search import PlanRequest, Search
+from lorafuse_jax.workflow.planned import Plan, cut_line, seconds_of
 from lorafuse_jax.workflow.shaped_step import shaped_step
 
 ROOM = 0.05
@@ -38,79 +39,6 @@ OPERATIONS_A_BYTE = 10
 """What a machine does while it moves a byte, where that is not known: for an order alone."""
 
 
-@dataclass(frozen=True)
-class Seconds:
-    """What a step takes at least, at the rates of the data sheet; None where one is not known.
-
-    Attributes:
-        compute: its matrix products.
-        memory: what it reads and writes.
-        links: what devices send each other.
-    """
-
-    compute: float | None
-    memory: float | None
-    links: float | None
-
-    @property
-    def at_least(self) -> float:
-        """If all three overlap completely."""
-        return max(value or 0.0 for value in (self.compute, self.memory, self.links))
-
-    @property
-    def apart(self) -> float:
-        """If devices speak while nothing else happens."""
-        return max(self.compute or 0.0, self.memory or 0.0) + (self.links or 0.0)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is recommended, and what it takes.
-
-    Attributes:
-        request: what was asked.
-        cut: the way to divide the work.
-        guess: by arithmetic.
-        demand: of the compiled program; None for an estimate.
-        seconds: of a step.
-        needed: operations of a step, attention as it is multiplied.
-        causal: the same, if attention skipped what is not seen.
-        recomputed: what the policy adds.
-        most_seeds: the largest number of them that fits, as far as is told without compiling.
-        tried: other ways that were compiled first and do not fit, and their peak in bytes or None.
-        process: bytes of a device's share of the process itself, where devices are of the host: the
-            planner's own after it has compiled, as training's would be.
-    """
-
-    request: PlanRequest
-    cut: Cut
-    guess: Guess
-    demand: Demand | None
-    seconds: Seconds
-    needed: float
-    causal: float
-    recomputed: float
-    most_seeds: int
-    tried: tuple[tuple[Cut, float | None], ...] = ()
-    process: float = 0.0
-
-    @property
-    def peak(self) -> float:
-        """Bytes of one device."""
-        return self.process + (self.guess.peak if self.demand is None else self.demand.peak)
-
-    @property
-    def flops(self) -> float:
-        """That all devices execute in a step."""
-        one = self.guess.flops if self.demand is None else self.demand.flops
-        return one * self.cut.mesh.devices
-
-    @property
-    def over_minimum(self) -> float:
-        """Executed over needed, what the policy recomputes counted as needed."""
-        return self.flops / (self.needed + self.recomputed)
-
-
 def make_plan(
     request: PlanRequest, *, estimate: bool, flops: float | None, say: Callable[[str], None]
 ) -> Plan:
@@ -129,6 +57,8 @@ def make_plan(
     search.check()
     chip = request.machine.chip
     ranked = _ranked(search, chip, flops)
+    if not estimate:
+        ranked = _laid_out(request, ranked)
     fitting = [pair for pair in ranked if pair[1].peak <= (1 - GUESSED_ROOM) * chip.memory]
     if estimate:
         if not fitting:
@@ -159,6 +89,23 @@ def make_plan(
     raise _nothing_fits(request, tried[-1][1] or smallest[1].peak)
 
 
+def _laid_out(request: PlanRequest, ranked: list[tuple[Cut, Guess]]) -> list[tuple[Cut, Guess]]:
+    """Those whose mesh jax can lay over the machine: whole axes of a torus make one of the mesh."""
+    can: dict[MeshShape, bool] = {}
+    for shape in {cut.mesh for cut, _ in ranked}:
+        try:
+            mesh_of(request, shape)
+            can[shape] = True
+        except NotImplementedError:
+            can[shape] = False
+    if not any(can.values()):
+        raise UserError(
+            f"no mesh that divides the work can be laid over {request.machine.topology}; take "
+            "another --mesh, another number of --seeds or another --batch"
+        )
+    return [pair for pair in ranked if can[pair[0].mesh]]
+
+
 def compile_cut(request: PlanRequest, cut: Cut, seeds: int | None = None) -> Demand | None:
     """What the compiled step takes of each device; None if the compiler finds no room for it."""
     mesh = mesh_of(request, cut.mesh)
@@ -172,15 +119,6 @@ def compile_cut(request: PlanRequest, cut: Cut, seeds: int | None = None) -> Dem
         if any(word in str(error) for word in NO_ROOM):
             return None
         raise
-
-
-def cut_line(cut: Cut) -> str:
-    """As flags of ``lorafuse train``."""
-    parts = [f"--mesh {cut.mesh}", f"--remat {cut.remat}"]
-    parts.append(f"--seeds-per-pass {cut.seeds_per_pass}")
-    if cut.micro_batches > 1:
-        parts.append(f"--micro-batches {cut.micro_batches}")
-    return " ".join(parts)
 
 
 def mesh_of(request: PlanRequest, shape: MeshShape) -> Mesh:
@@ -203,17 +141,6 @@ def _ranked(search: Search, chip: Chip, flops: float | None) -> list[tuple[Cut, 
         return seconds_of(pair[1], rated, flops).apart * (1 + full)
 
     return sorted(pairs, key=cost)
-
-
-def seconds_of(taken: Guess | Demand, chip: Chip, flops: float | None) -> Seconds:
-    """Of a step of which each device takes so much."""
-    sent = taken.sent if isinstance(taken, Guess) else taken.sent_bytes
-    rate = chip.flops or flops
-    return Seconds(
-        rate and taken.flops / rate,
-        chip.bandwidth and taken.moved / chip.bandwidth,
-        chip.links and sent / chip.links,
-    )
 
 
 def _scaled(guess: Guess, factor: float) -> Guess:

@@ -27,6 +27,9 @@ from lorafuse_jax.workflow.throughput import model_size
 from lorafuse_jax.workflow.train_config import TrainConfig
 
 POLICIES: tuple[Remat, ...] = ("nothing", "projections", "layers")
+SEARCHED: tuple[Remat, ...] = ("projections", "layers")
+"""To store everything saves one product of attention and costs several times the memory, so that it
+is only looked at where it is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +157,7 @@ class Search:
         """Those that divide everything, and are what the request asks for."""
         request, count = self._request, seeds or self._request.seeds
         for mesh in [request.mesh] if request.mesh else self._meshes(count):
-            for remat in [request.remat] if request.remat else POLICIES:
+            for remat in [request.remat] if request.remat else SEARCHED:
                 for at_once in _divisors(count):
                     for parts in _divisors(request.batch // mesh.data):
                         cut = Cut(

@@ -7,7 +7,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from lorafuse_jax.parallel.mesh import AXES
-from lorafuse_jax.workflow.plan_run import Plan, cut_line
+from lorafuse_jax.workflow.planned import Plan, cut_line
 
 GB = 1e9
 
