@@ -23,7 +23,7 @@ class Demand:
             replace.
         flops: of matrix products.
         moved: bytes read from memory and written to it.
-        sent: to other devices.
+        collectives: what it sends to other devices.
     """
 
     arguments: int
@@ -31,12 +31,12 @@ class Demand:
     peak: int
     flops: float
     moved: float
-    sent: tuple[Sent, ...]
+    collectives: tuple[Sent, ...]
 
     @property
-    def sent_bytes(self) -> int:
+    def sent(self) -> float:
         """To all others, over all axes."""
-        return sum(one.bytes for one in self.sent)
+        return sum(one.bytes for one in self.collectives)
 
 
 def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:
@@ -56,5 +56,5 @@ def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:
         peak=memory.argument_size_in_bytes + temporary + results,
         flops=product_flops(program),
         moved=moved_bytes(program),
-        sent=tuple(sent_bytes(program, mesh)),
+        collectives=tuple(sent_bytes(program, mesh)),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from lorafuse_jax.data.batches import Batch, empty, stack
 from lorafuse_jax.data.loader import Loader
@@ -35,11 +35,11 @@ class Placement:
     """A mesh, or one device.
 
     Attributes:
-        mesh: None is one device, without constraints of any kind.
+        mesh: None is one device, without constraints of any kind; an abstract one does for shapes.
         fsdp: whether the base is divided over ``data`` too.
     """
 
-    mesh: Mesh | None = None
+    mesh: Mesh | AbstractMesh | None = None
     fsdp: bool = False
 
     @property

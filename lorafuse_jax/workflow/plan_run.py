@@ -85,7 +85,7 @@ def make_plan(
             factor = max(factor, measured)
         else:
             factor *= 1.5
-        tried.append((cut, found and found.peak))
+        tried.append((cut, None if found is None else found.peak))
     raise _nothing_fits(request, tried[-1][1] or smallest[1].peak)
 
 

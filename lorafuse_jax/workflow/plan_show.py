@@ -60,9 +60,8 @@ def tables(plan: Plan) -> Iterator[Table]:
     say = lambda value: "?" if value is None else f"{value:.3g}"  # noqa: E731
     work.add_row("matrix products", f"{taken.flops / 1e12:.4g} TFLOP", say(seconds.compute))
     work.add_row("read and written", f"{taken.moved / GB:.4g} GB", say(seconds.memory))
-    sent = taken.sent if plan.demand is None else plan.demand.sent_bytes
-    work.add_row("sent to others", f"{sent / GB:.4g} GB", say(seconds.links))
-    for one in plan.demand.sent if plan.demand else ():
+    work.add_row("sent to others", f"{taken.sent / GB:.4g} GB", say(seconds.links))
+    for one in plan.demand.collectives if plan.demand else ():
         work.add_row(f"  {one.kind} over {one.axes}, {one.times} x", f"{one.bytes / GB:.4g} GB", "")
     yield work
 
@@ -127,8 +126,8 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "guessed_peak": plan.guess.peak,
         "flops_of_a_device": taken.flops,
         "moved_bytes_of_a_device": taken.moved,
-        "sent_bytes_of_a_device": found.sent_bytes if found else plan.guess.sent,
-        "sent": [one._asdict() for one in found.sent] if found else [],
+        "sent_bytes_of_a_device": taken.sent,
+        "sent": [one._asdict() for one in found.collectives] if found else [],
         "flops": plan.flops,
         "needed_flops": plan.needed,
         "needed_flops_causal": plan.causal,

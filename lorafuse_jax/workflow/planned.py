@@ -92,10 +92,9 @@ def cut_line(cut: Cut) -> str:
 
 def seconds_of(taken: Guess | Demand, chip: Chip, flops: float | None) -> Seconds:
     """Of a step of which each device takes so much."""
-    sent = taken.sent if isinstance(taken, Guess) else taken.sent_bytes
     rate = chip.flops or flops
     return Seconds(
         rate and taken.flops / rate,
         chip.bandwidth and taken.moved / chip.bandwidth,
-        chip.links and sent / chip.links,
+        chip.links and taken.sent / chip.links,
     )
