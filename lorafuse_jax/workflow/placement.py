@@ -56,7 +56,10 @@ class Placement:
 
     def active(self) -> AbstractContextManager:
         """The context in which programs are traced and run."""
-        return nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+        if self.mesh is None:
+            return nullcontext()
+        assert isinstance(self.mesh, Mesh)  # programs are for devices
+        return jax.set_mesh(self.mesh)
 
     def base_shardings(self, config: DecoderConfig, quantized: bool) -> dict[str, Any]:
         """Of the base's parameters by path; none on one device."""

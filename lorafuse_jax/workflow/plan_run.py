@@ -31,9 +31,9 @@ MOST_SEEDS = 4096
 
 NO_ROOM = ("RESOURCE_EXHAUSTED", "Ran out of memory")
 
-PREFERENCE = 0.05
-"""What a full memory counts as, as a share of the time: of equally fast ways the smaller."""
-
+FULL, PASS = 0.02, 0.005
+"""What a full memory, and each pass over a part of the work, count as, as shares of the time: of
+ways that are equally fast the smaller and simpler."""
 
 OPERATIONS_A_BYTE = 10
 """What a machine does while it moves a byte, where that is not known: for an order alone."""
@@ -137,8 +137,10 @@ def _ranked(search: Search, chip: Chip, flops: float | None) -> list[tuple[Cut, 
     rated = replace(chip, bandwidth=chip.bandwidth or usual, links=chip.links or usual)
 
     def cost(pair: tuple[Cut, Guess]) -> float:
-        full = PREFERENCE * pair[1].peak / chip.memory
-        return seconds_of(pair[1], rated, flops).apart * (1 + full)
+        cut, guess = pair
+        passes = cut.micro_batches * search.work().seeds // cut.seeds_per_pass
+        share = FULL * guess.peak / chip.memory + PASS * passes
+        return seconds_of(guess, rated, flops).apart * (1 + share)
 
     return sorted(pairs, key=cost)
 
