@@ -36,7 +36,7 @@ class Demand:
     @property
     def sent(self) -> float:
         """To all others, over all axes."""
-        return sum(one.bytes for one in self.collectives)
+        return float(sum(one.bytes for one in self.collectives))
 
 
 def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:
@@ -54,7 +54,7 @@ def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:
         arguments=memory.argument_size_in_bytes,
         temporary=temporary,
         peak=memory.argument_size_in_bytes + temporary + results,
-        flops=product_flops(program),
-        moved=moved_bytes(program),
+        flops=float(product_flops(program)),
+        moved=float(moved_bytes(program)),
         collectives=tuple(sent_bytes(program, mesh)),
     )

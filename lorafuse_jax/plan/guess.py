@@ -126,14 +126,14 @@ def guess(work: Work, cut: Cut, held: Held) -> Guess:
     )
     moved = passes * (reads + layers * each) + 3 * (held.adapters + held.optimizer)
     sent = _sent(work, cut, held, passes * tokens, passes)
-    return Guess(held, temporary, flops, moved, sent)
+    return Guess(held, float(temporary), flops, float(moved), sent)
 
 
 def _kept(
     config: DecoderConfig, cut: Cut, tokens: float, scores: float, wide: float, item: int
 ) -> float:
     """Bytes stored for the backward pass, of one layer."""
-    stream = item * tokens * config.model_dim
+    stream = float(item * tokens * config.model_dim)
     if cut.remat == "layers":
         return stream
     attention = item * tokens * config.head_dim * 2 * (config.num_heads + config.num_kv_heads)

@@ -67,7 +67,7 @@ def make_plan(
         return _plan(search, request, cut, guess, None, flops, 1.0, ())
     least = min(guess.peak - guess.temporary for _, guess in ranked)
     if least > chip.memory:
-        raise _nothing_fits(request, least)
+        raise _nothing_fits(request, float(least))
     tried: list[tuple[Cut, float | None]] = []
     factor, smallest = 1.0, min(ranked, key=lambda pair: pair[1].peak)
     for _ in range(TRIES):
@@ -85,7 +85,7 @@ def make_plan(
             factor = max(factor, measured)
         else:
             factor *= 1.5
-        tried.append((cut, None if found is None else found.peak))
+        tried.append((cut, None if found is None else float(found.peak)))
     raise _nothing_fits(request, tried[-1][1] or smallest[1].peak)
 
 
