@@ -29,9 +29,14 @@ CASES = [
 ESTIMATES = [("llama2-7b", "h100-8", 8), ("llama2-7b", "a100-80-8", 8)]
 
 
+def file_of(model: str, machine: str, seeds: int) -> Path:
+    """All numbers of a plan."""
+    return FOLDER / f"{model}-{machine}-{seeds}.json"
+
+
 def plan(model: str, machine: str, seeds: int) -> dict:
     """Of the child process, or as it was."""
-    file = FOLDER / f"{model}-{machine}-{seeds}.json"
+    file = file_of(model, machine, seeds)
     if not file.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
@@ -74,8 +79,8 @@ def row(data: dict) -> str:
         f"{memory / GB:.0f}",
         f"{100 * held['free'] / memory:.0f} %",
         f"{data['flops'] / 1e12:.0f}",
-        f"{data['over_minimum']:.3f}",
-        f"{data['flops'] / minimum:.3f}",
+        f"{data['over_minimum']:.3f}" if data["compiled"] else "",
+        f"{data['flops'] / minimum:.3f}" if data["compiled"] else "",
         f"{data['sent_bytes_of_a_device'] / GB:.1f}",
         f"{seconds['at_least']:.2f}",
         f"{seconds['apart']:.2f}",
@@ -107,8 +112,10 @@ HEADINGS = (
 )
 
 
-def table(cases: list[tuple[str, str, int]]) -> str:
-    """Of all that are there or can be made."""
+def table(cases: list[tuple[str, str, int]], made: bool) -> str:
+    """Of all, or of those that are there."""
+    if made:
+        cases = [case for case in cases if file_of(*case).exists()]
     lines = [
         "| " + " | ".join(HEADINGS) + " |",
         "| --- | --- | ---: | --- | --- |" + " ---: |" * 14,
@@ -119,8 +126,9 @@ def table(cases: list[tuple[str, str, int]]) -> str:
 def main() -> None:
     """Plan, and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.parse_args()
-    compiled, estimated = table(CASES), table(ESTIMATES)
+    parser.add_argument("--made", action="store_true", help="only what is in runs/plan already")
+    made = parser.parse_args().made
+    compiled, estimated = table(CASES, made), table(ESTIMATES, made)
     RESULT.write_text(TEXT.format(jax=jax.__version__, compiled=compiled, estimated=estimated))
 
 
