@@ -13,6 +13,26 @@ from lorafuse_jax.plan.traffic import moved_bytes
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Work of one device, in one step.
+
+    Attributes:
+        flops: of matrix products.
+        moved: bytes read from memory and written to it.
+        collectives: what it sends to other devices.
+    """
+
+    flops: float
+    moved: float
+    collectives: tuple[Sent, ...]
+
+    @property
+    def sent(self) -> float:
+        """Bytes to all others, over all axes."""
+        return float(sum(one.bytes for one in self.collectives))
+
+
+@dataclass(frozen=True)
 class Demand:
     """Of one device, in one step.
 
@@ -21,22 +41,14 @@ class Demand:
         temporary: bytes of what it makes meanwhile, and its own code.
         peak: bytes that have to be there at once; results lie where arguments lay that they
             replace.
-        flops: of matrix products.
-        moved: bytes read from memory and written to it.
-        collectives: what it sends to other devices.
+        counted: what the program's text says of its work; None where jaxlib cannot write it down,
+            as some of those with asynchronous slices for TPU v6e.
     """
 
     arguments: int
     temporary: int
     peak: int
-    flops: float
-    moved: float
-    collectives: tuple[Sent, ...]
-
-    @property
-    def sent(self) -> float:
-        """To all others, over all axes."""
-        return float(sum(one.bytes for one in self.collectives))
+    counted: Counted | None
 
 
 def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:
@@ -47,13 +59,24 @@ def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:
         mesh: axis -> ways, in the order of the devices.
     """
     memory: Any = compiled.memory_analysis()
-    program = parse(str(compiled.as_text()))
     temporary = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    try:
+        counted = count(str(compiled.as_text()), mesh)
+    except jax.errors.JaxRuntimeError:
+        counted = None
     return Demand(
         arguments=memory.argument_size_in_bytes,
         temporary=temporary,
         peak=memory.argument_size_in_bytes + temporary + results,
+        counted=counted,
+    )
+
+
+def count(text: str, mesh: Mapping[str, int]) -> Counted:
+    """What a program's text says of its work."""
+    program = parse(text)
+    return Counted(
         flops=float(product_flops(program)),
         moved=float(moved_bytes(program)),
         collectives=tuple(sent_bytes(program, mesh)),

@@ -130,7 +130,7 @@ def guess(work: Work, cut: Cut, held: Held) -> Guess:
 
 
 def _kept(
-    config: DecoderConfig, cut: Cut, tokens: float, scores: float, wide: float, item: int
+    config: DecoderConfig, cut: Cut, tokens: int, scores: float, wide: float, item: int
 ) -> float:
     """Bytes stored for the backward pass, of one layer."""
     stream = float(item * tokens * config.model_dim)
@@ -143,7 +143,7 @@ def _kept(
     return between + (4 + item) * scores + 4 * stream + 2 * item * wide
 
 
-def _sent(work: Work, cut: Cut, held: Held, tokens: float, passes: int) -> float:
+def _sent(work: Work, cut: Cut, held: Held, tokens: int, passes: int) -> float:
     """Bytes that a device sends: layers gathered, gradients added, streams made whole."""
     config, mesh = work.config, cut.mesh
     share = lambda ways: (ways - 1) / ways  # noqa: E731

@@ -165,7 +165,7 @@ def _plan(
         cut=cut,
         guess=guess,
         demand=found,
-        seconds=seconds_of(found or guess, request.machine.chip, flops),
+        seconds=seconds_of((found and found.counted) or guess, request.machine.chip, flops),
         needed=search.needed(length * length),
         causal=search.needed(length * (length + 1) // 2),
         recomputed=search.recomputed[cut.remat],

@@ -7,6 +7,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from lorafuse_jax.parallel.mesh import AXES
+from lorafuse_jax.plan.collectives import Sent
 from lorafuse_jax.workflow.planned import Plan, cut_line
 
 GB = 1e9
@@ -18,6 +19,8 @@ def headline(plan: Plan) -> str:
     how = "an estimate by arithmetic: nothing was compiled"
     if plan.demand is not None:
         how = "the training step, compiled for it"
+        if plan.demand.counted is None:
+            how += "; its text cannot be read, so that only memory is its own, and work an estimate"
     base = request.quantization or request.dtype.name
     return (
         f"{request.model}, {request.seeds} seeds of rank {request.rank}, {request.batch} x "
@@ -56,14 +59,20 @@ def tables(plan: Plan) -> Iterator[Table]:
     work = Table("a step, each device", box=SIMPLE)
     work.add_column("", justify="right")
     work.add_column("seconds at least", justify="right")
-    taken, seconds = plan.demand or plan.guess, plan.seconds
+    taken, seconds = plan.work, plan.seconds
     say = lambda value: "?" if value is None else f"{value:.3g}"  # noqa: E731
     work.add_row("matrix products", f"{taken.flops / 1e12:.4g} TFLOP", say(seconds.compute))
     work.add_row("read and written", f"{taken.moved / GB:.4g} GB", say(seconds.memory))
     work.add_row("sent to others", f"{taken.sent / GB:.4g} GB", say(seconds.links))
-    for one in plan.demand.collectives if plan.demand else ():
+    for one in collectives(plan):
         work.add_row(f"  {one.kind} over {one.axes}, {one.times} x", f"{one.bytes / GB:.4g} GB", "")
     yield work
+
+
+def collectives(plan: Plan) -> tuple[Sent, ...]:
+    """What was counted; nothing in an estimate."""
+    counted = plan.demand and plan.demand.counted
+    return counted.collectives if counted else ()
 
 
 def sentences(plan: Plan) -> Iterator[str]:
@@ -103,13 +112,14 @@ def train_line(plan: Plan) -> str:
 def as_data(plan: Plan) -> dict[str, Any]:
     """Everything, for a file: bytes, operations, seconds."""
     request, found = plan.request, plan.demand
-    taken = found or plan.guess
+    taken = plan.work
     return {
         "model": request.model,
         "machine": request.machine.name,
         "devices": request.machine.devices,
         "device_kind": request.machine.chip.kind,
         "compiled": found is not None,
+        "counted": found is not None and found.counted is not None,
         "seeds": request.seeds,
         "rank": request.rank,
         "batch": request.batch,
@@ -127,7 +137,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "flops_of_a_device": taken.flops,
         "moved_bytes_of_a_device": taken.moved,
         "sent_bytes_of_a_device": taken.sent,
-        "sent": [one._asdict() for one in found.collectives] if found else [],
+        "sent": [one._asdict() for one in collectives(plan)],
         "flops": plan.flops,
         "needed_flops": plan.needed,
         "needed_flops_causal": plan.causal,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lorafuse_jax.plan.compiled import Demand
+from lorafuse_jax.plan.compiled import Counted, Demand
 from lorafuse_jax.plan.guess import Cut, Guess
 from lorafuse_jax.plan.machines import Chip
 from lorafuse_jax.workflow.plan_search import PlanRequest
@@ -70,10 +70,14 @@ class Plan:
         return self.process + (self.guess.peak if self.demand is None else self.demand.peak)
 
     @property
+    def work(self) -> Guess | Counted:
+        """Of one device: what was counted in the program, or else guessed."""
+        return (self.demand and self.demand.counted) or self.guess
+
+    @property
     def flops(self) -> float:
         """That all devices execute in a step."""
-        one = self.guess.flops if self.demand is None else self.demand.flops
-        return one * self.cut.mesh.devices
+        return self.work.flops * self.cut.mesh.devices
 
     @property
     def over_minimum(self) -> float:
@@ -90,7 +94,7 @@ def cut_line(cut: Cut) -> str:
     return " ".join(parts)
 
 
-def seconds_of(taken: Guess | Demand, chip: Chip, flops: float | None) -> Seconds:
+def seconds_of(taken: Guess | Counted, chip: Chip, flops: float | None) -> Seconds:
     """Of a step of which each device takes so much."""
     rate = chip.flops or flops
     return Seconds(
