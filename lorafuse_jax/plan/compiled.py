@@ -42,13 +42,15 @@ class Demand:
         peak: bytes that have to be there at once; results lie where arguments lay that they
             replace.
         counted: what the program's text says of its work; None where jaxlib cannot write it down,
-            as some of those with asynchronous slices for TPU v6e.
+            as some with asynchronous slices for TPUs.
+        traced: operations as the program was traced, a device's share; only then.
     """
 
     arguments: int
     temporary: int
     peak: int
     counted: Counted | None
+    traced: float | None = None
 
 
 def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:

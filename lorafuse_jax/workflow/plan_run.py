@@ -12,10 +12,11 @@ from lorafuse_jax.plan.compiled import Demand, demand
 from lorafuse_jax.plan.devices import devices_of
 from lorafuse_jax.plan.guess import Cut, Guess
 from lorafuse_jax.plan.machines import Chip
+from lorafuse_jax.plan.traced import traced_flops
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.placement import Placement
 from lorafuse_jax.workflow.plan_search import PlanRequest, Search
-from lorafuse_jax.workflow.planned import Plan, cut_line, seconds_of
+from lorafuse_jax.workflow.planned import Plan, cut_line, seconds_of, work_of
 from lorafuse_jax.workflow.shaped_step import shaped_step
 
 ROOM = 0.05
@@ -113,8 +114,14 @@ def compile_cut(request: PlanRequest, cut: Cut, seeds: int | None = None) -> Dem
     config = request.train_config(cut, seeds)
     model = request.shaped_model(placement)
     step = shaped_step(config, model, placement, request.length, request.answer)
+    traced = step.trace()
     try:
-        return demand(step.lower().compile(), mesh.shape)
+        with placement.active():
+            compiled = traced.lower().compile()
+        found = demand(compiled, mesh.shape)
+        if found.counted is None:
+            found = replace(found, traced=traced_flops(traced.jaxpr.jaxpr) / mesh.size)
+        return found
     except jax.errors.JaxRuntimeError as error:
         if any(word in str(error) for word in NO_ROOM):
             return None
@@ -165,7 +172,7 @@ def _plan(
         cut=cut,
         guess=guess,
         demand=found,
-        seconds=seconds_of((found and found.counted) or guess, request.machine.chip, flops),
+        seconds=seconds_of(work_of(guess, found), request.machine.chip, flops),
         needed=search.needed(length * length),
         causal=search.needed(length * (length + 1) // 2),
         recomputed=search.recomputed[cut.remat],

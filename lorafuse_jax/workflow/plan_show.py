@@ -20,7 +20,7 @@ def headline(plan: Plan) -> str:
     if plan.demand is not None:
         how = "the training step, compiled for it"
         if plan.demand.counted is None:
-            how += "; its text cannot be read, so that only memory is its own, and work an estimate"
+            how += "; jaxlib cannot read its text: products as traced, traffic and links estimated"
     base = request.quantization or request.dtype.name
     return (
         f"{request.model}, {request.seeds} seeds of rank {request.rank}, {request.batch} x "

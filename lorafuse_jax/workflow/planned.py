@@ -1,6 +1,6 @@
 """A plan: how a step is divided among devices, and what it takes of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lorafuse_jax.plan.compiled import Counted, Demand
 from lorafuse_jax.plan.guess import Cut, Guess
@@ -71,8 +71,8 @@ class Plan:
 
     @property
     def work(self) -> Guess | Counted:
-        """Of one device: what was counted in the program, or else guessed."""
-        return (self.demand and self.demand.counted) or self.guess
+        """Of one device."""
+        return work_of(self.guess, self.demand)
 
     @property
     def flops(self) -> float:
@@ -92,6 +92,15 @@ def cut_line(cut: Cut) -> str:
     if cut.micro_batches > 1:
         parts.append(f"--micro-batches {cut.micro_batches}")
     return " ".join(parts)
+
+
+def work_of(guess: Guess, found: Demand | None) -> Guess | Counted:
+    """Counted in the compiled program, or as far as it can be; else guessed."""
+    if found is None:
+        return guess
+    if found.counted is None:
+        return guess if found.traced is None else replace(guess, flops=found.traced)
+    return found.counted
 
 
 def seconds_of(taken: Guess | Counted, chip: Chip, flops: float | None) -> Seconds:

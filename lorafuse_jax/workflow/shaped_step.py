@@ -40,10 +40,15 @@ class ShapedStep:
     model: Model
     placement: Placement
 
-    def lower(self) -> jax.stages.Lowered:
-        """Traced on the mesh; nothing of it is computed or put anywhere."""
+    def trace(self) -> jax.stages.Traced:
+        """On the mesh; nothing of it is computed or put anywhere."""
         with self.placement.active():
-            return self.step.lower(*self.arguments)
+            return self.step.trace(*self.arguments)
+
+    def lower(self) -> jax.stages.Lowered:
+        """As the compiler gets it."""
+        with self.placement.active():
+            return self.trace().lower()
 
 
 def shaped_step(

@@ -128,5 +128,6 @@ def test_a_program_that_cannot_be_written_down_still_tells_its_memory(tiny, monk
     plan = command(tiny, "cpu-1", remat="layers", seeds_per_pass=2, micro_batches=1).plan()
     assert plan.demand is not None
     assert plan.demand.peak > 0
-    assert plan.flops == plan.guess.flops
-    assert "work an estimate" in headline(plan)
+    assert plan.over_minimum == pytest.approx(1, abs=0.02)
+    assert plan.flops != plan.guess.flops
+    assert "as traced" in headline(plan)
