@@ -27,7 +27,7 @@ def main() -> None:
     """Print both accounts of each mesh named."""
     found = []
     for text in sys.argv[1:]:
-        trainer = trainer_on(MeshShape(**json.loads(text)), seeds_per_pass=4)
+        trainer = trainer_on(MeshShape(**json.loads(text)))
         placement, base = trainer.placement, trainer.method.base
         batch = trainer.batches().batch(0)
         with placement.active():
