@@ -103,7 +103,7 @@ def measure(case: str) -> dict:
 def child(worker: str, case: str) -> dict:
     """What a worker prints last."""
     result = subprocess.run(
-        [sys.executable, __file__, worker, case],
+        [sys.executable, __file__, "--worker", worker, case],
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         check=True,
         capture_output=True,
@@ -115,14 +115,15 @@ def child(worker: str, case: str) -> dict:
 def main() -> None:
     """All cases, or one worker."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("worker", nargs="?", choices=("predict", "measure"))
-    parser.add_argument("case", nargs="?")
+    parser.add_argument("cases", nargs="*", default=CASES)
+    parser.add_argument("--worker", choices=("predict", "measure"), help="for child processes")
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps({"predict": predict, "measure": measure}[options.worker](options.case)))
+        worker = {"predict": predict, "measure": measure}[options.worker]
+        print(json.dumps(worker(options.cases[0])))
         return
     found = []
-    for case in [options.case] if options.case else CASES:
+    for case in options.cases:
         one: dict[str, Any] = {"case": case, **child("predict", case), **child("measure", case)}
         one["ratio"] = one["predicted"] / one["measured"]
         found.append(one)
