@@ -22,6 +22,7 @@ from lorafuse_jax.workflow.inputs import resolve
 from lorafuse_jax.workflow.inspect import inspect
 from lorafuse_jax.workflow.landscape_command import Landscape
 from lorafuse_jax.workflow.members import is_run, members_of
+from lorafuse_jax.workflow.plan_command import PlanCommand
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.report import report, report_groups
 from lorafuse_jax.workflow.stopping import Stopped
@@ -206,6 +207,7 @@ class Demo:
 Command = (
     Annotated[Fetch, tyro.conf.subcommand("fetch")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[PlanCommand, tyro.conf.subcommand("plan")]
     | Annotated[Fuse, tyro.conf.subcommand("fuse")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Landscape, tyro.conf.subcommand("landscape")]

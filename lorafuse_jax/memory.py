@@ -28,6 +28,15 @@ def available_bytes() -> int | None:
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
 
 
+def resident_bytes() -> int:
+    """What this process takes now; 0 where that is not known (no Linux)."""
+    try:
+        with open("/proc/self/statm") as sizes:
+            return int(sizes.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 def _page_cache() -> int:
     """Files in memory that the system gives up when it is asked to (Linux)."""
     try:

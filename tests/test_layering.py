@@ -22,6 +22,7 @@ ALLOWED = {
     "data": BASE | {"prompts", "worked"},
     "assets": BASE | {"models"},
     "training": BASE | {"parallel"},
+    "plan": BASE | {"models", "parallel", "training"},
     "generation": BASE | {"memory", "parallel"},
     "evaluation": BASE | {"prompts", "worked"},
     "landscape": BASE,

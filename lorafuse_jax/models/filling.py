@@ -96,16 +96,11 @@ class Filling:
                 return False
         return True
 
-    def nested(self) -> Params:
+    def params(self) -> Params:
         """The parameters, each one array over all devices."""
-        nested: Params = {}
-        for path, parts in self._parts.items():
-            *parents, last = path.split("/")
-            node = nested
-            for name in parents:
-                node = node.setdefault(name, {})
-            node[last] = _joined(self._plan[path], parts)
-        return nested
+        return nested(
+            {path: _joined(self._plan[path], parts) for path, parts in self._parts.items()}
+        )
 
     def _put_layer(self, part: _Part, place: Place, tensor: StoredTensor, layer: int) -> None:
         values = _read(tensor, part.index[1:], place.transpose)
@@ -137,6 +132,18 @@ class Filling:
             _write_all(part, values, (0,) * axis + (start - first,))
 
 
+def nested(by_path: Mapping[str, Any]) -> Params:
+    """The parameter tree, from slash-joined paths."""
+    tree: Params = {}
+    for path, leaf in by_path.items():
+        *parents, last = path.split("/")
+        node = tree
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = leaf
+    return tree
+
+
 def _empty_parts(planned: Planned) -> Iterator[_Part]:
     if planned.sharding is None:
         yield _Part(tuple((0, size) for size in planned.shape), {None: planned.make(planned.shape)})
@@ -156,12 +163,13 @@ def _joined(planned: Planned, parts: list[_Part]) -> Any:
     """One array of those of all devices; a quantised kernel is a tree of them."""
     if planned.sharding is None:
         return parts[0].arrays[None]
-    shapes = jax.eval_shape(lambda: planned.make(planned.shape))
 
     def one(like: jax.ShapeDtypeStruct, *leaves: jax.Array) -> jax.Array:
         return jax.make_array_from_single_device_arrays(like.shape, planned.sharding, list(leaves))
 
-    return jax.tree.map(one, shapes, *(array for part in parts for array in part.arrays.values()))
+    return jax.tree.map(
+        one, planned.shapes(), *(array for part in parts for array in part.arrays.values())
+    )
 
 
 def _read(tensor: StoredTensor, within: Sequence[tuple[int, int]], transpose: bool) -> np.ndarray:

@@ -125,7 +125,12 @@ def weight_type(wanted: Any) -> Any:
     return found
 
 
-def _open_folder(folder: Path):
+def config_of_folder(folder: Path) -> tuple[ModuleType, DecoderConfig]:
+    """Family and configuration of a Hugging Face folder, of which config.json alone is read.
+
+    Raises:
+        UserError: there is none, or it is damaged or not supported.
+    """
     file = folder / "config.json"
     described = _read_json(file)
     family = FAMILIES.get(str(described.get("model_type")))
@@ -135,7 +140,11 @@ def _open_folder(folder: Path):
             f"supported; supported are {', '.join(sorted(FAMILIES))}"
         )
     with _blamed_on(file):
-        config = family.config_from_hf(described)
+        return family, family.config_from_hf(described)
+
+
+def _open_folder(folder: Path):
+    family, config = config_of_folder(folder)
     tokenizer = load_tokenizer(folder)
     generation = folder / "generation_config.json"
     more = _read_json(generation).get("eos_token_id") if generation.exists() else None

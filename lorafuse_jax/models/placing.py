@@ -27,10 +27,14 @@ class Planned(NamedTuple):
     make: Callable[[tuple[int, ...]], Any]
     sharding: Any
 
+    def shapes(self) -> Any:
+        """Of the array, or of those of a quantised kernel."""
+        return jax.eval_shape(lambda: self.make(self.shape))
+
     def bytes_of_a_device(self) -> int:
         """That it will take; an error of jax's if it cannot be laid out as the sharding says."""
         shape = self.sharding.shard_shape if self.sharding else lambda shape: shape
-        leaves = jax.tree.leaves(jax.eval_shape(lambda: self.make(self.shape)))
+        leaves = jax.tree.leaves(self.shapes())
         return sum(math.prod(shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 

@@ -88,7 +88,7 @@ def load_params(
             f"{where}: config.json ties the head to the embedding, but lm_head.weight differs "
             "from it; set tie_word_embeddings to false to use it"
         )
-    return filling.nested()
+    return filling.params()
 
 
 def parameter_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from lorafuse_jax.parallel.mesh import DATA, MODEL, SEED
 from lorafuse_jax.types import EMBEDDING, HEAD, DenseDelta, DoraPair, LoraPair
@@ -48,7 +48,7 @@ class Rules:
         fsdp: whether the base is divided over ``data`` as well.
     """
 
-    mesh: Mesh
+    mesh: Mesh | AbstractMesh
     units: Mapping[str, int]
     fsdp: bool = False
 

@@ -100,7 +100,11 @@ def state_of(stacked: Any, tx: optax.GradientTransformation) -> TrainState:
 
 
 def make_train_step(
-    loss_fn: LossFn, tx: optax.GradientTransformation, *, seeds_per_pass: int | None = None
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    seeds_per_pass: int | None = None,
+    state_shardings: Any = None,
 ) -> jax.stages.Wrapped:
     """The jitted step of all seeds.
 
@@ -111,6 +115,8 @@ def make_train_step(
         tx: one seed's optimiser, for a learning rate of 1.
         seeds_per_pass: how many seeds are computed at once, the others after them, for less memory;
             None is all.
+        state_shardings: of the state that is given, and so of the one that is returned: XLA would
+            choose others, for which the next call is compiled anew. None on one device.
 
     Returns:
         ``step(state, params, batch, member) -> (state, loss [S])``. ``batch`` has the seed axis
@@ -151,7 +157,7 @@ def make_train_step(
         result = every_seed(own_seeds)(parted[0], params, *parted[1:])
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), result)
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings, None))
 
 
 def _loss_and_gradient(

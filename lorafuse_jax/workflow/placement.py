@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from lorafuse_jax.data.batches import Batch, empty, stack
 from lorafuse_jax.data.loader import Loader
@@ -20,17 +20,45 @@ from lorafuse_jax.parallel.rules import Rules
 
 Result = TypeVar("Result")
 
+Put = Callable[[Any, Any], Any]
+"""``(tree, shardings)`` -> the tree laid out so: ``lay_out``, or ``said_where`` for shapes."""
+
+
+def lay_out(tree: Any, shardings: Any) -> Any:
+    """What every process has whole, each device its part of it."""
+    if not hosts.are_many():
+        return jax.device_put(tree, shardings)
+
+    def one(leaf: Any, sharding: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf), sharding))
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(one, tree, shardings)
+
+
+def said_where(tree: Any, shardings: Any) -> Any:
+    """A tree of shapes that say where their arrays would lie."""
+
+    def one(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(one, tree, shardings)
+
 
 @dataclass(frozen=True)
 class Placement:
     """A mesh, or one device.
 
     Attributes:
-        mesh: None is one device, without constraints of any kind.
+        mesh: None is one device, without constraints of any kind; an abstract one does for shapes.
         fsdp: whether the base is divided over ``data`` too.
     """
 
-    mesh: Mesh | None = None
+    mesh: Mesh | AbstractMesh | None = None
     fsdp: bool = False
 
     @property
@@ -47,7 +75,10 @@ class Placement:
 
     def active(self) -> AbstractContextManager:
         """The context in which programs are traced and run; all programs in it run on the mesh."""
-        return nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+        if self.mesh is None:
+            return nullcontext()
+        assert isinstance(self.mesh, Mesh)  # programs are for devices
+        return jax.set_mesh(self.mesh)
 
     def on_mesh(self, program: Callable[..., Result]) -> Callable[..., Result]:
         """A program that is always traced and run there."""
@@ -65,23 +96,29 @@ class Placement:
             return {}
         return self._rules(config).params(parameter_shapes(config), quantized)
 
-    def trained(self, config: DecoderConfig, tree: Any) -> Any:
+    def trained(self, config: DecoderConfig, tree: Any, put: Put = lay_out) -> Any:
         """A state or stacked adapters, put where they belong."""
-        if self.mesh is None:
-            return tree
-        return _put(tree, self._rules(config).trained(tree))
+        return tree if self.mesh is None else put(tree, self._rules(config).trained(tree))
 
-    def of_seeds(self, tree: Any) -> Any:
+    def trained_shardings(self, config: DecoderConfig, tree: Any) -> Any:
+        """Of such a tree, or of its shapes; None on one device."""
+        return None if self.mesh is None else self._rules(config).trained(tree)
+
+    def of_seeds(self, tree: Any, put: Put = lay_out) -> Any:
         """Leaves [S, ...], dealt out by seed."""
-        if self.mesh is None:
-            return tree
-        return _put(tree, Rules(self.mesh, {}).of_seeds(tree))
+        return tree if self.mesh is None else put(tree, Rules(self.mesh, {}).of_seeds(tree))
 
     def everywhere(self, tree: Any) -> Any:
         """On every device, whole."""
         if self.mesh is None:
             return tree
-        return _put(tree, jax.tree.map(lambda _: NamedSharding(self.mesh, PartitionSpec()), tree))
+        return lay_out(
+            tree, jax.tree.map(lambda _: NamedSharding(self.mesh, PartitionSpec()), tree)
+        )
+
+    def batch(self, tree: Any, put: Put) -> Any:
+        """A step's batch [S, A, G, ...]."""
+        return tree if self.mesh is None else put(tree, Rules(self.mesh, {}).batch(tree))
 
     def shared(self, batches: Sequence[Batch]) -> list[Batch]:
         """Batches that all seeds see, G at a time: leaves [G, ...], the last ones filled up."""
@@ -90,7 +127,7 @@ class Placement:
         grouped = [stack(padded[at : at + self.parts]) for at in range(0, len(padded), self.parts)]
         if self.mesh is None:
             return grouped
-        return [_put(one, Rules(self.mesh, {}).shared_batch(one)) for one in grouped]
+        return [lay_out(one, Rules(self.mesh, {}).shared_batch(one)) for one in grouped]
 
     def _rules(self, config: DecoderConfig) -> Rules:
         assert self.mesh is not None
@@ -98,22 +135,6 @@ class Placement:
 
 
 ONE_DEVICE = Placement()
-
-
-def _put(tree: Any, shardings: Any) -> Any:
-    """What every process has whole, each device its part of it."""
-    if not hosts.are_many():
-        return jax.device_put(tree, shardings)
-
-    def one(leaf: Any, sharding: Any) -> jax.Array:
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(one(jax.random.key_data(leaf), sharding))
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return jax.device_put(leaf, sharding)
-        whole = np.asarray(leaf)
-        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
-
-    return jax.tree.map(one, tree, shardings)
 
 
 class PlacedBatches:

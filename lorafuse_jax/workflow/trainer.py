@@ -83,6 +83,31 @@ def member_of(config: TrainConfig, method: Method) -> Member:
     )
 
 
+def step_of(
+    config: TrainConfig, model: Model, method: Method, placement: Placement, num_steps: int
+) -> tuple[optax.GradientTransformation, jax.stages.Wrapped]:
+    """One seed's optimiser, and the jitted step of all seeds."""
+    tx = optax.chain(
+        adamw(num_steps=num_steps, warmup_steps=round(0.05 * num_steps)),
+        lora_plus(config.lora_plus),
+    )
+    state = None
+    if placement.mesh is not None:
+        state = placement.trained_shardings(model.config, state_shapes(method, tx))
+    step = make_train_step(
+        answer_loss(method.log_probs),
+        tx,
+        seeds_per_pass=config.seeds_per_pass,
+        state_shardings=state,
+    )
+    return tx, step
+
+
+def state_shapes(method: Method, tx: optax.GradientTransformation) -> TrainState:
+    """Of a fresh state, which is not made."""
+    return jax.eval_shape(lambda: state_of(method.fresh(), tx))
+
+
 def make_trainer(
     config: TrainConfig, model: Model, task: EncodedTask, placement: Placement = ONE_DEVICE
 ) -> Trainer:
@@ -100,10 +125,7 @@ def make_trainer(
         subset=config.subset,
         subset_seeds=config.stream_seeds("subset"),
     )
-    tx = optax.chain(
-        adamw(num_steps=num_steps, warmup_steps=round(0.05 * num_steps)),
-        lora_plus(config.lora_plus),
-    )
+    tx, step_fn = step_of(config, model, method, placement, num_steps)
     every = config.fuse_every or max(1, num_steps // 3)
     _check_evaluations(config, every, num_steps)
     validation = placement.shared(
@@ -119,9 +141,7 @@ def make_trainer(
             num_steps=num_steps, heldout_every=every, checkpoint_seconds=CHECKPOINT_SECONDS
         ),
         tx=tx,
-        step_fn=make_train_step(
-            answer_loss(method.log_probs), tx, seeds_per_pass=config.seeds_per_pass
-        ),
+        step_fn=step_fn,
         heldout=heldout_loss(method.log_probs, validation, member),
         fused=None,
         placement=placement,

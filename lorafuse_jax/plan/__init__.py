@@ -1,0 +1,1 @@
+"""What fits: machines by name, and what a program compiled for one takes of it."""
