@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from lorafuse_jax.types import UserError
@@ -86,7 +85,8 @@ def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> 
         devices: those to use; all by default.
 
     Raises:
-        UserError: the shape takes another number of devices.
+        UserError: the shape takes another number of devices, or cannot be laid over the machine's
+            torus: each axis of the mesh must be one or several whole axes of that.
     """
     count = jax.device_count() if devices is None else len(devices)
     if shape.devices != count:
@@ -96,9 +96,13 @@ def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> 
         )
     sizes = (shape.seed, shape.data, shape.model)
     auto = (AxisType.Auto,) * len(AXES)
-    if devices is not None:
-        return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=auto)
-    return jax.make_mesh(sizes, AXES, axis_types=auto)
+    try:
+        return jax.make_mesh(sizes, AXES, devices=devices, axis_types=auto)
+    except NotImplementedError as error:
+        raise UserError(
+            f"--mesh {shape} cannot be laid over these devices ({error}); lorafuse plan finds one "
+            "that can"
+        ) from error
 
 
 def check_divides(shape: MeshShape, seeds: int, examples: int) -> None:

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import jax
-from jax.sharding import AxisType, Mesh
 
 from lorafuse_jax import memory
-from lorafuse_jax.parallel.mesh import AXES, MeshShape
+from lorafuse_jax.parallel.mesh import MeshShape, make_mesh
 from lorafuse_jax.plan.compiled import Demand, demand
 from lorafuse_jax.plan.devices import devices_of
 from lorafuse_jax.plan.guess import Cut, Guess
@@ -95,9 +94,9 @@ def _laid_out(request: PlanRequest, ranked: list[tuple[Cut, Guess]]) -> list[tup
     can: dict[MeshShape, bool] = {}
     for shape in {cut.mesh for cut, _ in ranked}:
         try:
-            mesh_of(request, shape)
+            make_mesh(shape, devices_of(request.machine))
             can[shape] = True
-        except NotImplementedError:
+        except UserError:
             can[shape] = False
     if not any(can.values()):
         raise UserError(
@@ -109,7 +108,7 @@ def _laid_out(request: PlanRequest, ranked: list[tuple[Cut, Guess]]) -> list[tup
 
 def compile_cut(request: PlanRequest, cut: Cut, seeds: int | None = None) -> Demand | None:
     """What the compiled step takes of each device; None if the compiler finds no room for it."""
-    mesh = mesh_of(request, cut.mesh)
+    mesh = make_mesh(cut.mesh, devices_of(request.machine))
     placement = Placement(mesh, cut.mesh.fsdp)
     config = request.train_config(cut, seeds)
     model = request.shaped_model(placement)
@@ -126,13 +125,6 @@ def compile_cut(request: PlanRequest, cut: Cut, seeds: int | None = None) -> Dem
         if any(word in str(error) for word in NO_ROOM):
             return None
         raise
-
-
-def mesh_of(request: PlanRequest, shape: MeshShape) -> Mesh:
-    """Of the machine's devices."""
-    sizes = (shape.seed, shape.data, shape.model)
-    auto = (AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(sizes, AXES, devices=devices_of(request.machine), axis_types=auto)
 
 
 def _ranked(search: Search, chip: Chip, flops: float | None) -> list[tuple[Cut, Guess]]:
