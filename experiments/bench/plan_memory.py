@@ -58,10 +58,11 @@ def measure(case: str) -> dict:
     import jax
     import numpy as np
 
+    from lorafuse_jax.parallel.mesh import make_mesh
+    from lorafuse_jax.plan.devices import devices_of
     from lorafuse_jax.plan.guess import Cut
     from lorafuse_jax.workflow.placement import Placement
     from lorafuse_jax.workflow.plan_command import begin_with
-    from lorafuse_jax.workflow.plan_run import mesh_of
     from lorafuse_jax.workflow.shaped_step import shaped_step
 
     planned = command(case)
@@ -74,7 +75,7 @@ def measure(case: str) -> dict:
         seeds_per_pass=int(planned.seeds_per_pass or 1),
         micro_batches=1,
     )
-    placement = Placement(mesh_of(request, cut.mesh), cut.mesh.fsdp)
+    placement = Placement(make_mesh(cut.mesh, devices_of(request.machine)), cut.mesh.fsdp)
     model = request.shaped_model(placement)
     shaped = shaped_step(
         request.train_config(cut), model, placement, request.length, request.answer
