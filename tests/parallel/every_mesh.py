@@ -7,8 +7,9 @@ from functools import cache
 import jax
 import numpy as np
 
-from lorafuse_jax.parallel.mesh import parse_mesh
-from tests.parallel.collectives import count_collectives
+from lorafuse_jax.parallel.mesh import AXES, parse_mesh
+from lorafuse_jax.plan.collectives import sent_bytes
+from lorafuse_jax.plan.program import parse
 from tests.parallel.given import train_steps, trainer_on
 
 
@@ -19,9 +20,10 @@ def main() -> None:
         mesh, settings = json.loads(argument)
         shape = parse_mesh(mesh)
         got = train_steps(trainer_on(shape, **_read(json.dumps(settings))))
-        collectives = count_collectives(got[-1].text(), shape)
+        axes = {axis: getattr(shape, axis) for axis in AXES}
+        sent = {f"{o.axes} {o.kind}": o.times for o in sent_bytes(parse(got[-1].text()), axes)}
         found = apart(got, alone(json.dumps(settings)))
-        print(json.dumps({**found, "collectives": collectives}), flush=True)
+        print(json.dumps({**found, "collectives": sent}), flush=True)
 
 
 def _read(settings: str) -> dict:
