@@ -16,10 +16,12 @@ os.environ.setdefault(
 )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep on one process what shares compiled programs or a trained run: one file's tests.
 
     The contract's are as many as those of all other files, and are kept together by operator.
+    xdist reads the groups in a hook of this name too, and may be asked first.
     """
     for item in items:
         operator = getattr(item, "callspec", None) and item.callspec.params.get("op")
