@@ -81,7 +81,7 @@ def row(data: dict) -> str:
         f"{data['flops'] / 1e12:.0f}",
         f"{data['over_minimum']:.3f}" if data["compiled"] else "",
         f"{data['flops'] / minimum:.3f}" if data["compiled"] else "",
-        f"{'' if data.get('counted', True) else '~'}{data['sent_bytes_of_a_device'] / GB:.1f}",
+        f"{data['sent_bytes_of_a_device'] / GB:.1f}",
         f"{seconds['at_least']:.2f}",
         f"{seconds['apart']:.2f}",
         str(data["most_seeds"]),
@@ -148,10 +148,8 @@ activations 2P a token, updates, head, attention over whole rows as the program 
 what the policy recomputes, once. *Of the causal one*: the same with only those pairs of tokens
 that see each other. *Sent*: by one chip in a step. *At least*: the longest of products, memory
 and links at the rates of the data sheets; *apart*: if chips speak while nothing else happens.
-Real steps take longer than both. Where *sent* has a ~ jaxlib could not read the compiled
-program's text: products are counted as traced, and what is sent and moved is the planner's
-arithmetic. *Largest N*: reckoned from this plan's compiled peak and exact sizes of adapters,
-divided anew; not compiled.
+Real steps take longer than both. *Largest N*: reckoned from this plan's compiled peak and exact
+sizes of adapters, divided anew; not compiled.
 
 ## Estimates
 

@@ -1,7 +1,9 @@
 """What a compiled program takes of each device: memory, operations, traffic, words to others."""
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -41,37 +43,39 @@ class Demand:
         temporary: bytes of what it makes meanwhile, and its own code.
         peak: bytes that have to be there at once; results lie where arguments lay that they
             replace.
-        counted: what the program's text says of its work; None where jaxlib cannot write it down,
-            as some with asynchronous slices for TPUs.
-        traced: operations as the program was traced, a device's share; only then.
+        counted: what the program's text says of its work.
     """
 
     arguments: int
     temporary: int
     peak: int
-    counted: Counted | None
-    traced: float | None = None
+    counted: Counted
 
 
-def demand(compiled: jax.stages.Compiled, mesh: Mapping[str, int]) -> Demand:
-    """Read from the compiler's own account of memory, and from the program's text.
+def compile_and_read(
+    lowered: jax.stages.Lowered, mesh: Mapping[str, int], *, dumped: bool
+) -> Demand:
+    """Compile a program of one or many devices, and read the compiler's account of it.
 
     Args:
-        compiled: a program of one or many devices.
+        lowered: the program.
         mesh: axis -> ways, in the order of the devices.
+        dumped: the compiler writes the program's text down itself, as libtpu can; jaxlib cannot
+            write down all of its programs, those with asynchronous slices among them.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True} if dumped else None
+        compiled = lowered.compile(compiler_options=options)
+        written = list(Path(folder).glob("*.after_optimizations.txt"))
+        text = max((one.read_text() for one in written), key=len) if dumped else compiled.as_text()
     memory: Any = compiled.memory_analysis()
     temporary = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    try:
-        counted = count(str(compiled.as_text()), mesh)
-    except jax.errors.JaxRuntimeError:
-        counted = None
     return Demand(
         arguments=memory.argument_size_in_bytes,
         temporary=temporary,
         peak=memory.argument_size_in_bytes + temporary + results,
-        counted=counted,
+        counted=count(str(text), mesh),
     )
 
 

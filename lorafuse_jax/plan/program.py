@@ -101,7 +101,7 @@ def parse(text: str) -> Program:
         if header := HEADER.match(line):
             name, instructions, root = header[2], {}, ""
             entry = name if header[1] else entry
-        elif line == "}" and name:
+        elif line.startswith("}") and name:  # a thread of execution may stand behind it
             computations[name] = Computation(name, instructions, root)
             name = ""
         elif name and (parts := LINE.match(line)):

@@ -7,11 +7,10 @@ import jax
 
 from lorafuse_jax import memory
 from lorafuse_jax.parallel.mesh import MeshShape, make_mesh
-from lorafuse_jax.plan.compiled import Demand, demand
+from lorafuse_jax.plan.compiled import Demand, compile_and_read
 from lorafuse_jax.plan.devices import devices_of
 from lorafuse_jax.plan.guess import Cut, Guess
 from lorafuse_jax.plan.machines import Chip
-from lorafuse_jax.plan.traced import traced_flops
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.placement import Placement
 from lorafuse_jax.workflow.plan_search import PlanRequest, Search
@@ -113,14 +112,10 @@ def compile_cut(request: PlanRequest, cut: Cut, seeds: int | None = None) -> Dem
     config = request.train_config(cut, seeds)
     model = request.shaped_model(placement)
     step = shaped_step(config, model, placement, request.length, request.answer)
-    traced = step.trace()
     try:
         with placement.active():
-            compiled = traced.lower().compile()
-        found = demand(compiled, mesh.shape)
-        if found.counted is None:
-            found = replace(found, traced=traced_flops(traced.jaxpr.jaxpr) / mesh.size)
-        return found
+            lowered = step.trace().lower()
+            return compile_and_read(lowered, mesh.shape, dumped=request.machine.platform == "tpu")
     except jax.errors.JaxRuntimeError as error:
         if any(word in str(error) for word in NO_ROOM):
             return None

@@ -19,8 +19,6 @@ def headline(plan: Plan) -> str:
     how = "an estimate by arithmetic: nothing was compiled"
     if plan.demand is not None:
         how = "the training step, compiled for it"
-        if plan.demand.counted is None:
-            how += "; jaxlib cannot read its text: products as traced, traffic and links estimated"
     base = request.quantization or request.dtype.name
     return (
         f"{request.model}, {request.seeds} seeds of rank {request.rank}, {request.batch} x "
@@ -71,8 +69,7 @@ def tables(plan: Plan) -> Iterator[Table]:
 
 def collectives(plan: Plan) -> tuple[Sent, ...]:
     """What was counted; nothing in an estimate."""
-    counted = plan.demand and plan.demand.counted
-    return counted.collectives if counted else ()
+    return plan.demand.counted.collectives if plan.demand else ()
 
 
 def sentences(plan: Plan) -> Iterator[str]:
@@ -119,7 +116,6 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "devices": request.machine.devices,
         "device_kind": request.machine.chip.kind,
         "compiled": found is not None,
-        "counted": found is not None and found.counted is not None,
         "seeds": request.seeds,
         "rank": request.rank,
         "batch": request.batch,

@@ -1,6 +1,6 @@
 """A plan: how a step is divided among devices, and what it takes of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from lorafuse_jax.plan.compiled import Counted, Demand
 from lorafuse_jax.plan.guess import Cut, Guess
@@ -95,12 +95,8 @@ def cut_line(cut: Cut) -> str:
 
 
 def work_of(guess: Guess, found: Demand | None) -> Guess | Counted:
-    """Counted in the compiled program, or as far as it can be; else guessed."""
-    if found is None:
-        return guess
-    if found.counted is None:
-        return guess if found.traced is None else replace(guess, flops=found.traced)
-    return found.counted
+    """Counted in the compiled program, or guessed."""
+    return guess if found is None else found.counted
 
 
 def seconds_of(taken: Guess | Counted, chip: Chip, flops: float | None) -> Seconds:
