@@ -50,6 +50,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 """Name -> config.json: LLaMA 2 (2307.09288), Mistral v0.1 (2310.06825), SmolLM2 (2502.02737)."""
 
+HUB = {
+    "llama2-7b": "meta-llama/Llama-2-7b-hf",
+    "llama2-13b": "meta-llama/Llama-2-13b-hf",
+    "llama2-70b": "meta-llama/Llama-2-70b-hf",
+    "mistral-7b": "mistralai/Mistral-7B-v0.1",
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M",
+}
+"""Name -> that on the hub, as training takes it."""
+
 
 def described(name: str) -> tuple[ModuleType, DecoderConfig]:
     """Family and configuration of a model, without its weights.

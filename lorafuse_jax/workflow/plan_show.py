@@ -6,6 +6,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
+from lorafuse_jax.models.published import HUB
 from lorafuse_jax.parallel.mesh import AXES
 from lorafuse_jax.plan.collectives import Sent
 from lorafuse_jax.workflow.planned import Plan, cut_line
@@ -100,7 +101,7 @@ def train_line(plan: Plan) -> str:
     seeds = " ".join(str(seed) for seed in range(request.seeds))
     quantized = f" --quantization {request.quantization}" if request.quantization else ""
     return (
-        f"lorafuse train --model {request.model} --data my.jsonl --seeds {seeds} --rank "
+        f"lorafuse train --model {HUB.get(request.model, request.model)} --data my.jsonl --seeds {seeds} --rank "
         f"{request.rank} --examples-per-step {request.batch} --max-length {request.length} "
         f"{cut_line(plan.cut)}{quantized} --out runs/my"
     )

@@ -117,3 +117,16 @@ def test_products_that_are_written_as_convolutions(line):
         f"  ROOT %c = {line}\n}}\n"
     )
     assert product_flops(parse(text)) == flops
+
+
+def test_a_computation_for_another_thread_ends_where_it_ends():
+    body = "  %x = f32[8,16] parameter(0)\n  ROOT %y = f32[8,16] tanh(%x)\n}"
+    text = (
+        f'%there (x: f32[8,16]) -> f32[8,16] {{\n{body}, execution_thread="sparsecore"\n\n'
+        f"ENTRY %main (x: f32[8,16]) -> f32[8,16] {{\n{body}\n"
+    )
+    program = parse(text)
+    assert {name: len(one.instructions) for name, one in program.computations.items()} == {
+        "there": 2,
+        "main": 2,
+    }
