@@ -100,9 +100,10 @@ def train_line(plan: Plan) -> str:
     request = plan.request
     seeds = " ".join(str(seed) for seed in range(request.seeds))
     quantized = f" --quantization {request.quantization}" if request.quantization else ""
+    model = HUB.get(request.model, request.model)
     return (
-        f"lorafuse train --model {HUB.get(request.model, request.model)} --data my.jsonl --seeds {seeds} --rank "
-        f"{request.rank} --examples-per-step {request.batch} --max-length {request.length} "
+        f"lorafuse train --model {model} --data my.jsonl --seeds {seeds} --rank {request.rank} "
+        f"--examples-per-step {request.batch} --max-length {request.length} "
         f"{cut_line(plan.cut)}{quantized} --out runs/my"
     )
 
