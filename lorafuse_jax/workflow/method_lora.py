@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 
 from lorafuse_jax.adapted import batch_log_probs
@@ -37,7 +38,8 @@ def lora_method(config: TrainConfig, model: Model) -> Method:
     if config.init != "default":
         _check_alike(config)
         params, start = split_base(params, rules[0], config.init)
-        start = hosts.fetch(start)  # the host that writes adapters needs it whole
+        # The host that writes adapters needs it whole.
+        start = jax.tree.map(jnp.asarray, hosts.fetch(start))
 
     def fresh():
         if start is not None:

@@ -37,6 +37,7 @@ def write_adapters(
         trained = hosts.fetch(jax.tree.map(lambda leaf, k=k: leaf[k], state.adapter))
         if not hosts.is_first():
             continue
+        trained = jax.tree.map(jnp.asarray, trained)  # on this host's own device
         about: dict[str, Any] = {"seed": seed, "base_fingerprint": model.fingerprint, **config}
         runs = frozen_at == RUNNING
         if not runs:
