@@ -54,11 +54,12 @@ def ask(placement: Placement, model, members: list) -> list[tuple]:
     engine, size = make_engine(model), model.config.vocab_size
     rng = np.random.default_rng(1)
     draw = lambda count: rng.integers(1, size, count).astype(np.int32)  # noqa: E731
-    queue = [Request(draw(3 + n), 12 - n, draw(3)) for n in range(5)]
+    # Prompts of one length and all at once: few shapes, and so few programs to compile a mesh.
+    queue = [Request(draw(6), 10, draw(3)) for _ in range(5)]
     bank = placement.everywhere(make_bank([{}, *members]))
     params = place(model, placement).params
     with placement.active():
-        answers = list(serve(engine, params, bank, [queue] * (1 + len(members)), lanes=2))
+        answers = list(serve(engine, params, bank, [queue] * (1 + len(members)), lanes=8))
     ordered = sorted(answers, key=lambda one: (one.member, one.request))
     return [(one.tokens.tolist(), one.log_probs) for one in ordered]
 
