@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from lorafuse_jax.formats.dense import is_dense
 from lorafuse_jax.formats.layers import hf_name
 from lorafuse_jax.formats.member_stack import MemberStack, StoredStack
@@ -41,7 +43,8 @@ class Members:
     def stacked(self) -> Adapter:
         """All of it in memory, leaves [S, L, ...]."""
         like = self.stack.like
-        return {m: self.stack.read(m, 0, update[0].shape[1]) for m, update in like.items()}
+        with jax.ensure_compile_time_eval():  # it is kept, and may first be asked for in a trace
+            return {m: self.stack.read(m, 0, update[0].shape[1]) for m, update in like.items()}
 
 
 def load_members(folders: Sequence[Path], *, base_model: str | None = None) -> Members:
