@@ -21,7 +21,7 @@ from lorafuse_jax.training.trajectory import Trajectory, fresh_trajectory, keep
 from lorafuse_jax.types import Params, UserError
 from lorafuse_jax.workflow.contamination import report_contamination
 from lorafuse_jax.workflow.cost import spending
-from lorafuse_jax.workflow.inputs import load_inputs
+from lorafuse_jax.workflow.inputs import load_inputs, resolve
 from lorafuse_jax.workflow.loggers import LoggerName, check_loggers, open_loggers
 from lorafuse_jax.workflow.metrics_file import MetricsFile
 from lorafuse_jax.workflow.placement import placement_for
@@ -70,7 +70,7 @@ def _train(
     config: TrainConfig, out: Path, log: Sequence[LoggerName], mesh: MeshShape | None
 ) -> RunFolder:
     hosts.check_same({"out": str(out.absolute()), "mesh": str(mesh), **vars(config)} | versions())
-    hosts.together(lambda: _check_before(out, log))
+    hosts.together(lambda: _prepare(config, out, log))
     at_once = config.examples_per_step // config.micro_batches
     placement = placement_for(mesh, seeds=len(config.seeds), examples=at_once)
     model, task = hosts.together(lambda: load_inputs(config, placement))
@@ -95,10 +95,13 @@ def _train(
     return run
 
 
-def _check_before(out: Path, log: Sequence[LoggerName]) -> None:
+def _prepare(config: TrainConfig, out: Path, log: Sequence[LoggerName]) -> None:
+    """The first host looks, and fetches what the others then find where they share a cache."""
     if hosts.is_first():
         check_loggers(log)
         check_unlocked(out)
+        resolve(config.model)
+        resolve(config.data)
 
 
 def _open(run: RunFolder, described: dict[str, Any], stack: ExitStack) -> None:

@@ -10,7 +10,14 @@ from lorafuse_jax.adapted import batch_log_probs
 from lorafuse_jax.data.batches import BatchShape
 from lorafuse_jax.lora import LoraRule, init_adapter
 from lorafuse_jax.training.objective import answer_loss
-from lorafuse_jax.training.step import adamw, init_state, make_train_step, seed_keys
+from lorafuse_jax.training.step import (
+    Member,
+    adamw,
+    init_state,
+    make_train_step,
+    seed_keys,
+    state_of,
+)
 from tests.tiny import tiny_config, tiny_params
 from tests.training.given import (
     CONFIG,
@@ -169,6 +176,28 @@ def test_micro_batches_and_parts_add_up_to_the_step_of_one_batch(axis):
     np.testing.assert_allclose(loss, dealt_loss, rtol=1e-5)
     for mine, other in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(mine, other, atol=2e-4)
+
+
+def test_every_seed_step_micro_batch_and_part_has_its_own_dropout():
+    """The gradient is the random number that each draws, so one that is shared is drawn twice."""
+    seeds, micro_batches, parts = (1, 2), 2, 3
+
+    def drawn(trained, params, batch, own):
+        return trained * jax.random.uniform(own.dropout_key) * batch, jnp.float32(1)
+
+    step_fn = make_train_step(drawn, optax.sgd(1.0))
+    keys = seed_keys(seeds, 3)
+    found = []
+    for number in range(micro_batches * parts):
+        state = state_of(jnp.zeros(len(seeds)), optax.sgd(1.0))
+        one = jnp.zeros(micro_batches * parts).at[number].set(1.0)
+        batch = jnp.broadcast_to(one.reshape(micro_batches, parts), (2, micro_batches, parts))
+        for _ in range(2):
+            before = np.asarray(state.adapter)
+            state, _ = step_fn(state, {}, batch, Member(jnp.ones(len(seeds)), keys))
+            found += (before - np.asarray(state.adapter)).tolist()
+    assert min(found) > 0
+    assert len(np.unique(np.round(found, 6))) == len(seeds) * 2 * micro_batches * parts
 
 
 @pytest.mark.parametrize("seeds_per_pass", [1, 2])
