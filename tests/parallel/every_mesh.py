@@ -1,4 +1,7 @@
-"""Trains on meshes of eight devices and on one device, and prints how far they are apart."""
+"""Trains on meshes of eight devices and on one device, and prints how far they are apart.
+
+And what devices say to each other, and which share of all products one of them computes.
+"""
 
 import json
 import sys
@@ -9,6 +12,7 @@ import numpy as np
 
 from lorafuse_jax.parallel.mesh import AXES, parse_mesh
 from lorafuse_jax.plan.collectives import sent_bytes
+from lorafuse_jax.plan.products import product_flops
 from lorafuse_jax.plan.program import parse
 from tests.parallel.given import train_steps, trainer_on
 
@@ -21,9 +25,10 @@ def main() -> None:
         shape = parse_mesh(mesh)
         got = train_steps(trainer_on(shape, **_read(json.dumps(settings))))
         axes = {axis: getattr(shape, axis) for axis in AXES}
-        sent = {f"{o.axes} {o.kind}": o.times for o in sent_bytes(parse(got[-1].text()), axes)}
-        found = apart(got, alone(json.dumps(settings)))
-        print(json.dumps({**found, "collectives": sent}), flush=True)
+        program, want = parse(got[-1].text()), alone(json.dumps(settings))
+        sent = {f"{one.axes} {one.kind}": one.times for one in sent_bytes(program, axes)}
+        share = product_flops(program) / product_flops(parse(want[-1].text()))
+        print(json.dumps({**apart(got, want), "collectives": sent, "share": share}), flush=True)
 
 
 def _read(settings: str) -> dict:

@@ -9,6 +9,7 @@ import numpy as np
 from lorafuse_jax.adapter import stack, to_delta
 from lorafuse_jax.bank import make_bank
 from lorafuse_jax.fusion import get_operator
+from lorafuse_jax.generation import serve as serving
 from lorafuse_jax.generation.request import Request
 from lorafuse_jax.generation.serve import serve
 from lorafuse_jax.parallel.mesh import parse_mesh
@@ -20,10 +21,23 @@ from tests.tiny import random_adapter
 
 OPERATORS = ("seedlora", "ties", "tsv")
 MODULES = r"layers/(mlp/down_proj|self_attn/q_proj)"
+HELD: list[list[float]] = []
+"""Each time tokens are generated: which share of all rows, and of key heads, a device holds."""
+
+
+def watched(program):
+    def go_on(*arguments):
+        keys = arguments[-1].ring.keys
+        shard = keys.sharding.shard_shape(keys.shape)
+        HELD.append([shard[axis] / keys.shape[axis] for axis in (1, 2)])
+        return program(*arguments)
+
+    return go_on
 
 
 def main() -> None:
     """Arguments: meshes as the command line takes them."""
+    serving.go_on = watched(serving.go_on)
     model = divisible_model()
     members = [random_adapter(model.params, seed, targets=MODULES) for seed in range(8)]
     fused, asked = fuse(None, members, model), ask(placement_of(None), model, members[:3])
@@ -33,7 +47,8 @@ def main() -> None:
         apart = {name: max(map(_relative, there[name], fused[name])) for name in OPERATORS}
         log_probs = max(np.abs(a[1] - b[1]).max() for a, b in zip(answers, asked, strict=True))
         same = [a[0] for a in answers] == [b[0] for b in asked]
-        print(json.dumps({"fused": apart, "same": same, "log_probs": float(log_probs)}), flush=True)
+        found = {"fused": apart, "same": same, "log_probs": float(log_probs), "held": HELD[-1]}
+        print(json.dumps(found), flush=True)
 
 
 def fuse(placement: Placement | None, members: list, model) -> dict[str, list[np.ndarray]]:

@@ -20,6 +20,7 @@ from lorafuse_jax.workflow.trainer import Trainer, make_trainer
 from tests.tiny import tiny_config, tiny_params
 
 DEVICES = 8
+KV_HEADS = 4
 
 
 def run_on_devices(module: str, *arguments: str, devices: int = DEVICES) -> str:
@@ -42,7 +43,7 @@ def divisible_model(**changes) -> Model:
         "vocab_size": 128,
         "model_dim": 32,
         "num_heads": 8,
-        "num_kv_heads": 4,
+        "num_kv_heads": KV_HEADS,
         "ffn_dim": 48,
         "context_length": 32,
     }

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.parallel.given import run_on_devices
+from lorafuse_jax.parallel.mesh import parse_mesh
+from tests.parallel.given import KV_HEADS, run_on_devices
 from tests.parallel.test_mesh import MESHES
 
 FLOAT32 = 1e-5
@@ -20,6 +21,13 @@ def found() -> dict[str, dict]:
 @pytest.mark.parametrize("mesh", MESHES)
 def test_every_mesh_fuses_as_one_device_does(found, mesh):
     assert max(found[mesh]["fused"].values()) < FLOAT32
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_rows_and_heads_of_the_cache_are_dealt_out(found, mesh):
+    shape = parse_mesh(mesh)
+    heads = 1 if shape.model > KV_HEADS else shape.model
+    assert found[mesh]["held"] == [1 / (shape.seed * shape.data), 1 / heads]
 
 
 @pytest.mark.parametrize("mesh", MESHES)

@@ -77,6 +77,12 @@ def test_every_mesh_gives_the_losses_and_adapters_of_one_device(trained, run):
     assert trained[run]["adapters"] < ADAPTERS
 
 
+@pytest.mark.parametrize("run", [*MESHES, *FSDP, *OTHERWISE])
+def test_devices_share_the_products(trained, run):
+    """Narrow products of updates are computed by all of ``model``; a part alone fills no row."""
+    assert 1 / 8 <= trained[run]["share"] < (0.25 if run == "model=8" else 0.16)
+
+
 @pytest.mark.parametrize("mesh", MESHES | FSDP)
 def test_devices_speak_only_of_what_the_layout_needs(trained, mesh):
     assert trained[mesh]["collectives"] == (MESHES | FSDP)[mesh]
