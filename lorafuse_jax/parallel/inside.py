@@ -19,7 +19,10 @@ FREE = PartitionSpec.UNCONSTRAINED
 
 
 def whole_width(x: jax.Array) -> jax.Array:
-    """Hidden states [..., D], D on every device; rows and tokens lie where they lie."""
+    """Hidden states [..., D], D on every device; rows and tokens lie where they lie.
+
+    On TPUs XLA else moves examples between the devices of ``data`` where the embedding is divided.
+    """
     if _mesh() is None:
         return x
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*(FREE,) * (x.ndim - 1), None))

@@ -83,6 +83,15 @@ def test_a_plan_for_a_tpu_is_compiled_without_one(tiny):
     assert held["peak"] + held["free"] == data["memory_of_a_device"]
 
 
+def test_over_data_a_tpu_sends_gradients_alone(tiny):
+    pytest.importorskip("libtpu")
+    cut = {"mesh": "data=2,model=4", "remat": "projections", "seeds_per_pass": 2}
+    plan = command(tiny, "v5e-8", **cut, micro_batches=1).plan()
+    assert plan.demand is not None
+    over_data = [one for one in plan.demand.counted.collectives if "data" in one.axes]
+    assert [one.kind for one in over_data] == ["all-reduce"]
+
+
 def test_of_gpus_it_says_that_it_estimates():
     plan = command("llama2-7b", "h100-8", seeds=8, rank=16, batch=8, length=1024).plan()
     assert plan.demand is None
