@@ -4,7 +4,7 @@
     .venv/bin/python -m experiments.controlled_world --smoke --out runs/smoke    # 2 minutes
 
 Two CPU cores, 4 GB. A Llama of 1.8 million parameters is pretrained on single steps of arithmetic,
-word problems and list programs; adapters are trained on two tasks that chain steps. What is asked,
+stories and lists; adapters are trained on two tasks beyond them. What is asked,
 of whom, and how it is judged: experiments/protocol.md. All settings are ours: the paper's are not
 known.
 

@@ -13,7 +13,7 @@ class World:
 
     Attributes:
         pretraining: arguments of ``decoder.pretrain``.
-        problems: of each task's splits; ``longer`` has three steps.
+        problems: of each task's splits; ``transfer`` is unseen.
         recipe: ``TrainConfig`` of the single adapter, but for its learning rate.
         rates: learning rates to choose among, for each recipe that is tuned.
         tuned: recipe -> what it changes; the single adapter's, and the controls'.
@@ -38,7 +38,7 @@ class World:
     counts: tuple[int, ...]
     sweeps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     swept: int = 24
-    swept_tasks: tuple[str, ...] = ("words",)
+    swept_tasks: tuple[str, ...] = ("programs",)
 
     def main(self) -> Condition:
         """The seeds that everything is measured on; the first ones choose."""
@@ -57,20 +57,20 @@ class World:
         return Condition(name, numbered(first, self.swept), changes, apart=apart)
 
 
-RECIPE = {"rank": 8, "alpha": 16.0, "examples_per_step": 8, "examples": 1600}
+RECIPE = {"rank": 8, "alpha": 16.0, "examples_per_step": 8, "examples": 2400}
 TUNED = {
     "single": {},
     "rank n r": {"rank": 24, "alpha": 48.0},
-    "n times longer": {"examples": 4800},
+    "n times longer": {"examples": 7200},
     "full fine-tuning": {"method": "full"},
 }
 LAPTOP = World(
     pretraining={"examples": 250_000, "at_once": 128, "learning_rate": 1e-3, "seed": 1},
-    problems={"train": 400, "validation": 300, "test": 500, "longer": 250},
+    problems={"train": 800, "validation": 300, "test": 500, "transfer": 250},
     recipe=RECIPE,
-    rates=(3e-4, 1e-3, 2e-3, 4e-3, 8e-3),
+    rates=(1e-3, 2e-3, 4e-3, 6e-3),
     tuned=TUNED,
-    tuning_seeds=3,
+    tuning_seeds=2,
     choosing=24,
     tested=72,
     counts=(2, 4, 6, 8, 12, 16),
@@ -81,8 +81,8 @@ LAPTOP = World(
         "rank 32": {"rank": 32, "alpha": 64.0},
         "rate x 1/4": {"rate": 0.25},
         "rate x 4": {"rate": 4.0},
-        "length x 1/4": {"examples": 400},
-        "length x 4": {"examples": 6400},
+        "length x 1/4": {"examples": 600},
+        "length x 4": {"examples": 9600},
         "half of the data each": {"subset": 0.5},
     },
 )
@@ -90,7 +90,7 @@ LAPTOP = World(
 
 SMOKE = World(
     pretraining={"examples": 512, "at_once": 64, "learning_rate": 1e-3, "seed": 1},
-    problems={"train": 32, "validation": 12, "test": 12, "longer": 6},
+    problems={"train": 32, "validation": 12, "test": 12, "transfer": 6},
     recipe=RECIPE | {"rank": 2, "alpha": 4.0, "examples": 32},
     rates=(1e-3, 2e-3),
     tuned={

@@ -1,9 +1,9 @@
-"""The little language of the controlled world: skills to pretrain on, and two harder tasks.
+"""The little language of the controlled world: skills to pretrain on, and two tasks beyond them.
 
-Words are tokens, numbers are digits. A decoder learns single steps first: sums and differences, one
-change to a list of digits, word problems of one step. The tasks chain what it knows, with the steps
-written out: word problems of two steps (``words``), and two changes to a list (``programs``). Three
-steps are never trained on and measure what carries over.
+Words are tokens, numbers are digits. A decoder learns single steps first: sums and differences,
+stories of one step, one change to a list of digits. The tasks take what it knows where it has not
+been: stories told backwards (``stories``), and two changes at once (``programs``). Of each there is
+a kind that is in no training problem and measures what carries over: other verbs, other pairs.
 """
 
 from collections.abc import Callable
@@ -57,45 +57,71 @@ def sum_or_difference(rng: np.random.Generator) -> Problem:
     return Problem(f"{spelled(have)} {sign} {spelled(number)}", spelled(result))
 
 
-def story(rng: np.random.Generator, steps: int) -> Problem:
-    """A word problem; with more than one step the completion writes each of them out."""
+def story(rng: np.random.Generator) -> Problem:
+    """What there was, what happened; what is there now?"""
     name, thing = rng.choice(NAMES), rng.choice(THINGS)
-    have = int(rng.integers(0, HIGHEST + 1))
-    told, worked = [f"{name} has {spelled(have)} {thing} ."], []
-    for number_of_step in range(steps):
-        sign, number, result = _step(rng, have)
-        verb = rng.choice(GAINS if sign == "plus" else LOSSES)
-        then = "then " if number_of_step else ""
-        told.append(f"{then}{name} {verb} {spelled(number)} .")
-        worked.append(f"{spelled(have)} {sign} {spelled(number)} is {spelled(result)}")
-        have = result
-    completion = spelled(have) if steps == 1 else " so ".join(worked)
-    return Problem(" ".join([*told, f"how many {thing} ?"]), completion)
+    had = int(rng.integers(0, HIGHEST + 1))
+    sign, number, has = _step(rng, had)
+    verb = rng.choice(GAINS if sign == "plus" else LOSSES)
+    told = f"{name} has {spelled(had)} {thing} . {name} {verb} {spelled(number)} ."
+    return Problem(f"{told} how many {thing} ?", spelled(has))
 
 
-def program(rng: np.random.Generator, steps: int) -> Problem:
-    """Changes to a list of 4 or 5 digits, from left to right; the completion is every state."""
-    digits = rng.integers(0, 10, size=int(rng.integers(4, 6))).tolist()
-    names = rng.choice(list(CHANGES), size=steps).tolist()
-    states, now = [], digits
-    for name in names:
-        now = CHANGES[name](now)
-        states.append(" ".join(map(str, now)))
-    return Problem(f"{' '.join(names)} : {' '.join(map(str, digits))}", " so ".join(states))
+def change(rng: np.random.Generator) -> Problem:
+    """A list of 4 or 5 digits, changed once."""
+    digits, name = _digits(rng), rng.choice(list(CHANGES))
+    return Problem(f"{name} : {_listed(digits)}", _listed(CHANGES[name](digits)))
 
 
 def skill(rng: np.random.Generator) -> Problem:
     """What the decoder is pretrained on."""
-    kind = rng.integers(3)
-    if kind == 0:
-        return sum_or_difference(rng)
-    return story(rng, 1) if kind == 1 else program(rng, 1)
+    return (sum_or_difference, story, change)[rng.integers(3)](rng)
 
 
-TASKS: dict[str, Callable[[np.random.Generator, int], Problem]] = {
-    "words": story,
+def story_backwards(rng: np.random.Generator, unseen: bool) -> Problem:
+    """What happened, what is there now; what was there before? Unseen is how it is told."""
+    name, thing = rng.choice(NAMES), rng.choice(THINGS)
+    had = int(rng.integers(0, HIGHEST + 1))
+    sign, number, has = _step(rng, had)
+    verbs = GAINS if sign == "plus" else LOSSES
+    verb = rng.choice(verbs[-1:] if unseen else verbs[:-1])
+    told = f"{name} {verb} {spelled(number)} . then {name} has {spelled(has)} {thing} ."
+    return Problem(f"{told} how many {thing} has {name} ?", spelled(had))
+
+
+PAIRS = tuple((first, second) for first in CHANGES for second in CHANGES)
+UNSEEN = (
+    ("turn", "next"),
+    ("next", "swap"),
+    ("swap", "turn"),
+    ("sort", "shift"),
+    ("shift", "sort"),
+)
+"""Pairs of changes that no training problem has; each change is in others."""
+
+
+def program(rng: np.random.Generator, unseen: bool) -> Problem:
+    """Two changes at once, from left to right; unseen is which two."""
+    pairs = UNSEEN if unseen else [pair for pair in PAIRS if pair not in UNSEEN]
+    first, second = pairs[rng.integers(len(pairs))]
+    digits = _digits(rng)
+    done = CHANGES[second](CHANGES[first](digits))
+    return Problem(f"{first} {second} : {_listed(digits)}", _listed(done))
+
+
+def _digits(rng: np.random.Generator) -> list[int]:
+    return rng.integers(0, 10, size=int(rng.integers(4, 6))).tolist()
+
+
+def _listed(digits: list[int]) -> str:
+    return " ".join(map(str, digits))
+
+
+TASKS: dict[str, Callable[[np.random.Generator, bool], Problem]] = {
+    "stories": story_backwards,
     "programs": program,
 }
+"""``(rng, unseen)``: problems of the trained kind, or of a kind that no training problem is."""
 
 
 def draw(

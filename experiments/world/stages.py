@@ -31,7 +31,7 @@ from lorafuse_jax.models.hub import Model, load_model
 from lorafuse_jax.types import Adapter
 from lorafuse_jax.workflow.progress import console
 
-TESTS = ("test", "longer")
+TESTS = ("test", "transfer")
 SWEPT_ROWS = ("mean", "mean, norm matched", "mean, scale chosen", "version 1", "version 2")
 
 

@@ -33,13 +33,13 @@ def world_page(results: Path) -> str:
     """All tables of what is there so far."""
     parts = [
         "# The controlled world\n",
-        "Made by `experiments/study_report.py` from the files in `experiments/results/study/world/`. "
-        "Gains are against the mean seed of the same group; intervals are over groups and problems; "
-        "p is corrected (Holm) over the rows of a table; `equivalent` means that the whole interval "
+        "Made by `experiments/study_report.py` from `experiments/results/study/world/`. "
+        "Gains are against the mean seed of the group; intervals are over groups and problems; "
+        "p is corrected (Holm) over the rows of a table; `equivalent` means that all of it "
         "lies within two points. Settings were chosen on other groups' validation loss.\n",
     ]
     for task in TASKS:
-        for split, about in (("test", "two steps, as trained"), ("longer", "three steps, unseen")):
+        for split, about in (("test", "as trained"), ("transfer", "of a kind unseen")):
             file = results / f"{task}-{split}.npz"
             if file.exists():
                 table = read_marks(file)

@@ -18,8 +18,8 @@ from lorafuse_jax.types import Adapter
 from lorafuse_jax.workflow.train import train
 from lorafuse_jax.workflow.train_config import TrainConfig
 
-STEPS = {"train": 2, "validation": 2, "test": 2, "longer": 3}
-"""Of the problems of each split."""
+UNSEEN = "transfer"
+"""The split of the kind that no training problem is."""
 
 
 def write_task(folder: Path, task: str, problems: Mapping[str, int]) -> Path:
@@ -27,7 +27,7 @@ def write_task(folder: Path, task: str, problems: Mapping[str, int]) -> Path:
     seed = [77, list(TASKS).index(task)]
     make, rng, taken = TASKS[task], np.random.default_rng(seed), set[str]()
     for split, count in problems.items():
-        drawn = draw(lambda rng, split=split: make(rng, STEPS[split]), rng, count, taken)
+        drawn = draw(lambda rng, split=split: make(rng, split == UNSEEN), rng, count, taken)
         taken |= {one.prompt for one in drawn}
         if not (folder / f"{split}.jsonl").exists():
             folder.mkdir(parents=True, exist_ok=True)
