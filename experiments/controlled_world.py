@@ -51,16 +51,13 @@ def main(study: Study) -> None:
     shard = Shard(study.hours)
     shard.step("pretraining")
     base = pretrain(study.out, **world.pretraining)
-    stages = [Stages(world, shard, base, study.out, results, task) for task in study.tasks]
-    for stage in stages:
-        stage.train_and_choose()
-    for stage in stages:
-        stage.test()
-    for stage in stages:
-        stage.count_seeds()
-    for stage in stages:
-        if stage.task in world.swept_tasks:
-            stage.sweep()
+    for task in study.tasks:
+        stages = Stages(world, shard, base, study.out, results, task)
+        stages.train_and_choose()
+        stages.test()
+        stages.count_seeds()
+        if task in world.swept_tasks:
+            stages.sweep()
 
 
 if __name__ == "__main__":

@@ -118,8 +118,8 @@ def _listed(digits: list[int]) -> str:
 
 
 TASKS: dict[str, Callable[[np.random.Generator, bool], Problem]] = {
-    "stories": story_backwards,
     "programs": program,
+    "stories": story_backwards,
 }
 """``(rng, unseen)``: problems of the trained kind, or of a kind that no training problem is."""
 
