@@ -15,7 +15,8 @@ class World:
         pretraining: arguments of ``decoder.pretrain``.
         problems: of each task's splits; ``transfer`` is unseen.
         recipe: ``TrainConfig`` of the single adapter, but for its learning rate.
-        rates: learning rates to choose among, for each recipe that is tuned.
+        rates: learning rates to choose among, of adapters.
+        full_rates: likewise, of full fine-tuning.
         tuned: recipe -> what it changes; the single adapter's, and the controls'.
         tuning_seeds: of each learning rate.
         choosing: seeds whose groups hyper-parameters are chosen on.
@@ -31,6 +32,7 @@ class World:
     problems: Mapping[str, int]
     recipe: Mapping[str, Any]
     rates: tuple[float, ...]
+    full_rates: tuple[float, ...]
     tuned: Mapping[str, Mapping[str, Any]]
     tuning_seeds: int
     choosing: int
@@ -39,6 +41,10 @@ class World:
     sweeps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     swept: int = 24
     swept_tasks: tuple[str, ...] = ("programs",)
+
+    def rates_of(self, name: str) -> tuple[float, ...]:
+        """Learning rates to choose among, of a recipe in ``tuned``."""
+        return self.full_rates if self.tuned[name].get("method") == "full" else self.rates
 
     def main(self) -> Condition:
         """The seeds that everything is measured on; the first ones choose."""
@@ -69,6 +75,7 @@ LAPTOP = World(
     problems={"train": 800, "validation": 300, "test": 500, "transfer": 250},
     recipe=RECIPE,
     rates=(1e-3, 2e-3, 4e-3, 6e-3),
+    full_rates=(1e-4, 2e-4, 4e-4, 8e-4),
     tuned=TUNED,
     tuning_seeds=2,
     choosing=24,
@@ -93,6 +100,7 @@ SMOKE = World(
     problems={"train": 32, "validation": 12, "test": 12, "transfer": 6},
     recipe=RECIPE | {"rank": 2, "alpha": 4.0, "examples": 32},
     rates=(1e-3, 2e-3),
+    full_rates=(2e-4, 4e-4),
     tuned={
         "single": {},
         "rank n r": {"rank": 6, "alpha": 12.0},

@@ -168,15 +168,14 @@ class Stages:
 
     def _rate(self, name: str) -> float:
         """The learning rate with the lowest held-out loss of a recipe."""
-        number = list(self.world.tuned).index(name)
         found = self.shard.kept(
             self._results / f"{self.task}-rates-{_slug(name)}.json",
             f"{self.task}: learning rates of {name}",
             lambda: tune(
                 self._out / f"rates-{_slug(name)}",
                 self.world,
+                name,
                 self._recipe(self.world.tuned[name]),
-                number,
             ),
         )
         return float(min(found, key=found.__getitem__))

@@ -51,16 +51,17 @@ def adapters_of(trained: list[tuple[RunFolder, int]], model: Model) -> list[Adap
     return [for_model(load_adapter(run.adapter_path(seed)), model) for run, seed in trained]
 
 
-def tune(out: Path, world: World, settings: Mapping[str, Any], number: int) -> dict[str, float]:
+def tune(out: Path, world: World, name: str, settings: Mapping[str, Any]) -> dict[str, float]:
     """Held-out loss, nats a token, of each learning rate: its mean over a few seeds of their own.
 
     Args:
         out: folder for the run.
         world: gives rates and how many seeds.
+        name: of the recipe; no two share seeds.
         settings: of the recipe.
-        number: of the recipe, so that no two share seeds.
     """
-    rates = [rate for rate in world.rates for _ in range(world.tuning_seeds)]
+    number = list(world.tuned).index(name)
+    rates = [rate for rate in world.rates_of(name) for _ in range(world.tuning_seeds)]
     seeds = numbered(50_000 + 1000 * number, len(rates))
     run = train(TrainConfig(seeds=seeds, learning_rate=tuple(rates), **settings), out)
     last = {line["seed"]: line["heldout_loss"] for line in run.metrics() if "heldout_loss" in line}
