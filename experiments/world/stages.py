@@ -71,6 +71,7 @@ class Stages:
             file = self._results / f"{self.task}-{split}.npz"
             if file.exists():
                 continue
+            rows = self._rows_chosen()  # before a test question is looked at
             self.shard.step(f"{self.task}: every row on {split}")
             exam = self._exam(split)
             groups = groups_of(self._tested, MEMBERS)
@@ -82,7 +83,7 @@ class Stages:
             table["best seed"] = [
                 table[f"seed {member + 1}"][number] for number, member in enumerate(best)
             ]
-            for name, marks in fused_table(exam, groups, self._rows_chosen()):
+            for name, marks in fused_table(exam, groups, rows):
                 table[name] = marks
                 self._say(name, marks)
             for name, adapters in self._data_rows.items():
@@ -111,10 +112,11 @@ class Stages:
         file = self._results / f"{stem}.npz"
         if file.exists():
             return
+        chosen = self._rows_chosen()
         self.shard.step(f"{stem}: {len(members)} seeds in groups of {condition.members}")
         exam, groups = self._exam("test"), groups_of(members, condition.members)
         table: dict[str, Sequence[Marks]] = dict(member_table(exam, groups, vote=False))
-        rows = {name: row for name, row in self._rows_chosen().items() if name in SWEPT_ROWS}
+        rows = {name: row for name, row in chosen.items() if name in SWEPT_ROWS}
         table |= dict(fused_table(exam, groups, rows))
         write_marks(file, table)
         self.shard.kept(
