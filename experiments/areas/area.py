@@ -1,4 +1,4 @@
-"""What an experiment of one area is: data, seeds, controls, fused rows, tests, and their amounts."""
+"""What an experiment of one area is: data, seeds, controls, fused rows, tests, amounts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
