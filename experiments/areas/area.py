@@ -155,7 +155,8 @@ class Area:
         unknown = sorted(set(changes) - set(TrainConfig.__dataclass_fields__))
         if unknown:
             raise UserError(f"{self.name}: a control changes {unknown[0]}, which is no setting")
-        return replace(self.single, **{**changes, "seeds": seeds, "learning_rate": rate})
+        own: dict[str, Any] = {**changes, "seeds": seeds, "learning_rate": rate}
+        return replace(self.single, **own)
 
     def _check_seeds(self) -> None:
         if not self.groups or len({len(group) for group in self.groups}) > 1:
