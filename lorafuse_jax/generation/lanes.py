@@ -106,7 +106,8 @@ def read(
         params, bank, reading.tokens, reading.positions + prefix.length, reading.segments, past
     )
     if reading.scored.shape[0]:
-        scores = Scores(*engine.score(params, bank, hidden, reading.scored, reading.targets, together))
+        scored = (reading.scored, reading.targets, together)
+        scores = Scores(*engine.score(params, bank, hidden, *scored))
     else:
         scores = Scores(jnp.zeros(0), jnp.zeros(0, bool))
     return Read(hidden, tuple(kept)), scores
