@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from lorafuse_jax.fusion import get_operator
 from lorafuse_jax.run_folder import check_name
 from lorafuse_jax.types import UserError
-from lorafuse_jax.workflow.train_config import TrainConfig
+from lorafuse_jax.workflow.train_config import NOT_OF, TrainConfig
 
 Group: TypeAlias = tuple[int, ...]
 
@@ -35,6 +35,13 @@ class Row:
     operator: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it is made with the model and examples."""
+        if self.operator in ON_VALIDATION:
+            return True
+        return get_operator(self.operator).statistic is not None
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Settings that are compared, the row's own first; each once."""
@@ -81,11 +88,13 @@ class Curve:
         seeds: of the group; in no other one.
         sizes: numbers of seeds to fuse, from 2 to all.
         rows: names of ``Area.rows`` that are fused of these subsets, with what was chosen.
+        tests: of ``Area.tests``, those that are asked.
     """
 
     seeds: Group
     sizes: tuple[int, ...]
     rows: tuple[str, ...]
+    tests: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +106,8 @@ class Area:
         single: how one adapter is trained; ``seeds`` and ``learning_rate`` in it mean nothing.
         learning_rates: for the single adapter; the best on validation is taken.
         tuning_seed: trained with every learning rate; in no group.
-        groups: disjoint groups of as many seeds each; every group is trained and fused by itself.
+        groups: two or more disjoint ones, of as many seeds each; every group is trained and fused
+            by itself.
         controls: what else is trained.
         rows: what is fused.
         tests: ``lorafuse evaluate``'s name -> the first so many examples; None is all.
@@ -149,18 +159,23 @@ class Area:
     def config(self, changes: Mapping[str, Any], seeds: Group, rate: Any) -> TrainConfig:
         """Of a run: the single adapter's, changed.
 
+        What says nothing under another method, such as the rank in full fine-tuning, is left out.
+
         Raises:
             UserError: a field that does not exist, or values that do not go together.
         """
-        unknown = sorted(set(changes) - set(TrainConfig.__dataclass_fields__))
+        fields = TrainConfig.__dataclass_fields__
+        unknown = sorted(set(changes) - set(fields))
         if unknown:
             raise UserError(f"{self.name}: a control changes {unknown[0]}, which is no setting")
-        own: dict[str, Any] = {**changes, "seeds": seeds, "learning_rate": rate}
+        idle = NOT_OF[changes.get("method", self.single.method)]
+        own: dict[str, Any] = {name: fields[name].default for name in idle}
+        own |= {**changes, "seeds": seeds, "learning_rate": rate}
         return replace(self.single, **own)
 
     def _check_seeds(self) -> None:
-        if not self.groups or len({len(group) for group in self.groups}) > 1:
-            raise UserError(f"{self.name}: groups must have as many seeds each, and be there")
+        if len(self.groups) < 2 or len({len(group) for group in self.groups}) > 1:
+            raise UserError(f"{self.name}: two groups or more are needed, of as many seeds each")
         if len(self.groups[0]) < 2:
             raise UserError(f"{self.name}: a group is two seeds or more, there is nothing to fuse")
         seeds = [self.tuning_seed, *(seed for group in self.curve_groups for seed in group)]
@@ -178,21 +193,36 @@ class Area:
                         "seeds"
                     )
 
+    def _check_curve(self, curve: Curve) -> None:
+        rows = {row.name: row for row in self.rows}
+        for name in curve.rows:
+            if name not in rows:
+                raise UserError(f"{self.name}: the curve has a row {name!r} that is not there")
+            own = rows[name]
+            if own.needs_data or BEST_MEMBER in own.settings.values():
+                raise UserError(f"{self.name}: the curve cannot have {name}, which is of one group")
+        for test in curve.tests:
+            if test not in self.tests:
+                raise UserError(f"{self.name}: the curve has a test {test!r} that is not there")
+
     def _check_names(self) -> None:
         names = [one.name for one in (*self.rows, *self.controls)]
         for name in names:
             check_name(name)
             if names.count(name) > 1 or name.startswith(("seed-", "group-", "tuning", "curve")):
                 raise UserError(f"{self.name}: {name!r} is taken; rename the row or control")
-        unknown = sorted(set(self.curve.rows if self.curve else ()) - {r.name for r in self.rows})
-        if unknown:
-            raise UserError(f"{self.name}: the curve has a row {unknown[0]!r} that is not there")
+        if self.curve is not None:
+            self._check_curve(self.curve)
 
     def _check_settings(self) -> None:
         if not self.tests:
             raise UserError(f"{self.name}: no tests")
+        if self.single.method != "lora":
+            raise UserError(f"{self.name}: groups are of low-rank adapters (method lora)")
         for row in self.rows:
-            if row.operator in ON_VALIDATION and (row.grid or row.settings):
+            if row.needs_data and row.grid:
+                raise UserError(f"{row.name}: {row.operator} has no grid here")
+            if row.operator in ON_VALIDATION and row.settings:
                 raise UserError(f"{row.name}: {row.operator} has nothing to set")
             list(row.points())
         for rates in (self.learning_rates, *(one.learning_rates for one in self.controls)):
