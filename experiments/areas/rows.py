@@ -58,7 +58,7 @@ VERSION_2 = (
     ),
     Row(name="seedlora-rank", operator="seedlora", settings={"output": "rank"}),
 )
-"""The ICML paper's: with defaults, chosen on validation, each stage alone, and brought to rank r."""
+"""The ICML paper's: with defaults, chosen on validation, each stage alone, and of rank r."""
 
 SPARSE = (
     Row(name="ties", operator="ties", grid={"density": (0.2, 0.5, 1.0), "factor": (1.0, 1.5)}),
