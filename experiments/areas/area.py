@@ -68,6 +68,7 @@ class Control:
         name: in tables, and of its run's folder.
         changes: fields of ``TrainConfig`` that are not as for the single adapter.
         learning_rates: of which the best on validation is taken; () takes the single adapter's.
+        rates_at_once: that are trained in one run, for less memory; None is all.
         seeds: one adapter a group, of the group's first seed; or one a seed of each group, whose
             mean is the group's value.
     """
@@ -75,6 +76,7 @@ class Control:
     name: str
     changes: Mapping[str, Any]
     learning_rates: tuple[float, ...] = ()
+    rates_at_once: int | None = None
     seeds: Literal["first", "all"] = "first"
 
 
@@ -118,6 +120,7 @@ class Area:
         statistic_examples: training examples that Fisher information and Gram matrices are of.
         curve: a larger group; None for none.
         ensemble: whether the mean of the members' log-probabilities answers as well.
+        contrasts: pairs of rows whose difference is tested; of others, these are left out.
         rows_at_once: answers that are decoded together.
     """
 
@@ -135,6 +138,7 @@ class Area:
     statistic_examples: int = 16
     curve: Curve | None = None
     ensemble: bool = True
+    contrasts: tuple[tuple[str, str], ...] = ()
     rows_at_once: int = 192
 
     def __post_init__(self) -> None:

@@ -14,13 +14,11 @@ from experiments.areas.recording import recording_steps
 from experiments.areas.steps import Step, run_steps
 from experiments.areas.study import Study
 from experiments.areas.training import training_steps
+from experiments.shard import MORE_LEFT
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.progress import console
 from lorafuse_jax.workflow.run_lock import locked
 from lorafuse_jax.workflow.stopping import Stopped
-
-MORE_IS_LEFT = 75
-"""Exit status (EX_TEMPFAIL): time was up, the same command goes on."""
 
 RESULTS = Path(__file__).parent.parent / "results" / "study"
 KEPT = ("laptop", "paper")
@@ -70,7 +68,7 @@ def main(
         arguments: of the command line; None is the process's own.
 
     Returns:
-        The exit status: 0, or ``MORE_IS_LEFT``, or 2 where something is wrong.
+        The exit status: 0, ``MORE_LEFT`` where time was up, or 2 where something is wrong.
     """
     parser = argparse.ArgumentParser(description=about.partition("\n")[0])
     scale = parser.add_mutually_exclusive_group()
@@ -92,4 +90,4 @@ def main(
     except Stopped as stopped:
         console.print(str(stopped))
         return stopped.status
-    return MORE_IS_LEFT if left else 0
+    return MORE_LEFT if left else 0

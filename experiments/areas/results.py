@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from experiments.areas.answers import scores_of, with_mean_controls
+from experiments.areas.contrasts import contrasts_of
 from experiments.areas.study import Study, read
 from experiments.areas.training import group_losses
 from lorafuse_jax.evaluation.complementarity import complementarity
@@ -37,7 +38,7 @@ def results_of(study: Study, command: str) -> tuple[dict[str, Any], list[Grouped
         groups = [with_mean_controls(one, area) for one in groups]
         summary = summarize_groups(groups, bests, names)
         summaries.append(summary)
-        tests[test] = _test(summary, groups, bests)
+        tests[test] = _test(study, summary, groups, bests)
     found = {
         "area": area.name,
         "command": command,
@@ -55,12 +56,15 @@ def results_of(study: Study, command: str) -> tuple[dict[str, Any], list[Grouped
     return _rounded(found), summaries
 
 
-def _test(summary: GroupedSummary, groups: Sequence[Scores], bests: Sequence[str]) -> dict:
+def _test(
+    study: Study, summary: GroupedSummary, groups: Sequence[Scores], bests: Sequence[str]
+) -> dict[str, Any]:
     lineups = [lineup(scores, best) for scores, best in zip(groups, bests, strict=True)]
-    rows = []
+    rows, by_name = [], {}
     for row in summary.rows:
         said = asdict(row)
         entrants = [_of_row(line, row.name, row.kind) for line in lineups]
+        by_name[row.name] = entrants
         if all(one.log_likelihood is not None for one in entrants):
             likely = likelihoods_of(entrants)
             said["log_likelihood"] = asdict(crossed_estimate(likely, bounded=False).interval())
@@ -76,6 +80,7 @@ def _test(summary: GroupedSummary, groups: Sequence[Scores], bests: Sequence[str
         "margin": summary.margin,
         "not_everywhere": summary.not_everywhere,
         "rows": rows,
+        "contrasts": contrasts_of(study.area, by_name),
         "seeds": seeds,
         "other_metrics": _other_metrics(groups, bests),
         "overlap": [_overlap(s, line) for s, line in zip(groups, lineups, strict=True)],

@@ -2,7 +2,7 @@
 
 OUT/
   done.json              step -> digest of what it was made from
-  tuning-NAME/           the tuning seed, once a learning rate (a run folder)
+  tuning-NAME-1/         the tuning seed, once a learning rate (run folders)
   rates.json             the learning rates that were chosen
   group-1/ group-2/      each group's seeds, its fused adapters and all answers (run folders)
   NAME/                  each control (a run folder; its adapters answer beside the groups')
@@ -59,9 +59,9 @@ class Study:
         """A control's run, for all groups together."""
         return RunFolder(self.out / control.name)
 
-    def tuning(self, name: str) -> RunFolder:
-        """The run that tries learning rates."""
-        return RunFolder(self.out / f"tuning-{name}")
+    def tuning(self, name: str, part: int) -> RunFolder:
+        """The run that tries some of the learning rates."""
+        return RunFolder(self.out / f"tuning-{name}-{part}")
 
     def losses_path(self, group: RunFolder) -> Path:
         """Validation losses of a group's fused adapters."""
