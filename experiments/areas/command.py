@@ -10,6 +10,7 @@ from experiments.areas.area import Area
 from experiments.areas.asking import asking_steps
 from experiments.areas.choosing import choosing_steps
 from experiments.areas.fusing import fusing_steps
+from experiments.areas.programs import kept_programs
 from experiments.areas.recording import recording_steps
 from experiments.areas.steps import Step, run_steps
 from experiments.areas.study import Study
@@ -52,7 +53,7 @@ def run_area(study: Study, results: Path, command: str, hours: float | None = No
         UserError: something is missing or wrong, or another process is at work in the folder.
     """
     study.out.mkdir(parents=True, exist_ok=True)
-    with locked(study.out):
+    with locked(study.out), kept_programs(study.out / "compiled"):
         return run_steps(steps_of(study, results, command), study.out / "done.json", hours)
 
 

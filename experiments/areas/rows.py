@@ -131,7 +131,7 @@ ALL_ROWS = (*WITHOUT_DATA, *OF_DATA)
 FEW_ROWS = tuple(
     row
     for row in ALL_ROWS
-    if row.name in ("mean", "scaled_mean-chosen", "seedlora-chosen", "ties", "greedy_soup")
+    if row.name in ("mean", "scaled_mean-chosen", "seedlora", "greedy_soup", "fisher", "pome")
 )
 """For trying the pipeline out."""
 

@@ -9,6 +9,7 @@ OUT/
   curve/                 the larger group; its subsets' fused adapters are in curve/subsets/
   choice/group-1.json    validation losses of every setting that was tried
   chosen.json            what was chosen by them
+  compiled/              programs, for groups, tests and repetitions to share
   opened.json            the digest of chosen.json when the first test was opened
 """
 
