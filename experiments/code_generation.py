@@ -11,38 +11,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from experiments.areas.command import main
 from experiments.areas.scales import laptop_area, paper_area, smoke_area
 
-PAPER_TESTS = {"gsm8k@metamath": None, "math@metamath": None}
+PAPER_TESTS = {"humaneval": None, "humaneval+": None, "mbpp": None, "mbpp+": None}
 CONFIG = {
     "paper": paper_area(
-        "code_generation-llama2-7b",
-        "meta-llama/Llama-2-7b-hf",
-        "metamathqa",
-        PAPER_TESTS,
-        max_length=512,
+        "code_generation-llama2-7b", "meta-llama/Llama-2-7b-hf", "codefeedback", PAPER_TESTS
     ),
     "paper-mistral": paper_area(
-        "code_generation-mistral-7b",
-        "mistralai/Mistral-7B-v0.1",
-        "metamathqa",
-        PAPER_TESTS,
-        max_length=512,
+        "code_generation-mistral-7b", "mistralai/Mistral-7B-v0.1", "codefeedback", PAPER_TESTS
     ),
     "laptop": laptop_area(
         "code_generation",
-        "gsm-symbolic",
-        {
-            "gsm-symbolic/test": None,
-            "gsm-symbolic/transfer": 60,
-            "asdiv@trained": 60,
-            "gsm8k-100": None,
-        },
-        groups=3,
-        curve=True,
+        "code-pairs",
+        {"code-pairs/test": 200, "humaneval": 40},
+        groups=2,
+        max_length=512,
+        overlong="drop",
     ),
     "smoke": smoke_area(
         "code_generation-smoke",
-        "gsm-symbolic",
-        {"gsm-symbolic/test": 4, "gsm8k-100": 2},
+        "code-pairs",
+        {"code-pairs/test": 3, "humaneval": 2},
+        max_length=256,
+        overlong="drop",
     ),
 }
 

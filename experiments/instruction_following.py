@@ -11,38 +11,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from experiments.areas.command import main
 from experiments.areas.scales import laptop_area, paper_area, smoke_area
 
-PAPER_TESTS = {"gsm8k@metamath": None, "math@metamath": None}
+PAPER_TESTS = {
+    "mmlu@5-shot": None,
+    "gsm8k@8-shot-cot": None,
+    "ifeval": None,
+    "ifbench": None,
+    "truthfulqa": None,
+    "hellaswag": None,
+    "arc-challenge": None,
+    "boolq": None,
+}
 CONFIG = {
     "paper": paper_area(
-        "instruction_following-llama2-7b",
-        "meta-llama/Llama-2-7b-hf",
-        "metamathqa",
-        PAPER_TESTS,
-        max_length=512,
+        "instruction_following-llama2-7b", "meta-llama/Llama-2-7b-hf", "tulu-v2", PAPER_TESTS
     ),
     "paper-mistral": paper_area(
-        "instruction_following-mistral-7b",
-        "mistralai/Mistral-7B-v0.1",
-        "metamathqa",
-        PAPER_TESTS,
-        max_length=512,
+        "instruction_following-mistral-7b", "mistralai/Mistral-7B-v0.1", "tulu-v2", PAPER_TESTS
     ),
     "laptop": laptop_area(
         "instruction_following",
-        "gsm-symbolic",
-        {
-            "gsm-symbolic/test": None,
-            "gsm-symbolic/transfer": 60,
-            "asdiv@trained": 60,
-            "gsm8k-100": None,
-        },
-        groups=3,
-        curve=True,
+        "evals-mixture",
+        {"evals-mixture/test": 300, "evals-mixture/transfer": 150, "ifeval": 20},
+        groups=2,
+        examples=480,
     ),
     "smoke": smoke_area(
         "instruction_following-smoke",
-        "gsm-symbolic",
-        {"gsm-symbolic/test": 4, "gsm8k-100": 2},
+        "evals-mixture",
+        {"evals-mixture/test": 4, "evals-mixture/transfer": 2},
     ),
 }
 

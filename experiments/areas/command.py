@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from experiments.areas.area import Area
@@ -76,13 +77,17 @@ def main(
     scale.add_argument("--scale", choices=list(config), default="laptop")
     scale.add_argument("--smoke", action="store_const", dest="scale", const="smoke")
     parser.add_argument("--out", type=Path, help="the study's folder; runs/study/AREA by default")
+    parser.add_argument("--model", help="folder or hub name, instead of the scale's own")
     parser.add_argument("--hours", type=float, help="begin no step after so much time")
     parser.add_argument("--results", type=Path, help="folder for what is recorded")
     given = parser.parse_args(arguments)
     area = config[given.scale]
+    if given.model is not None:
+        area = replace(area, single=replace(area.single, model=given.model))
     out = given.out or Path("runs") / "study" / area.name
     results = given.results or (RESULTS if given.scale.startswith(KEPT) else out / "results")
-    command = shlex.join(["python", "-m", f"experiments.{script}", "--scale", given.scale])
+    words = ["python", "-m", f"experiments.{script}", "--scale", given.scale]
+    command = shlex.join([*words, *(["--model", given.model] if given.model else [])])
     try:
         left = run_area(Study(area, out), results, command, given.hours)
     except UserError as error:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from experiments.areas.area import BEST_MEMBER
 from lorafuse_jax.formats.members import Members
@@ -38,10 +39,24 @@ class GroupMembers:
 
     def fused(self, operator: str, settings: Mapping[str, Any], model: Model) -> Adapter:
         """As ``lorafuse fuse`` makes it, with the decoder's module paths."""
-        op = get_operator(operator)
+        op, settled = get_operator(operator), self.settled(settings)
+        numbers = {k: v for k, v in settled.items() if k in op.numbers and isinstance(v, float)}
+        choices = tuple(sorted((k, v) for k, v in settled.items() if k not in numbers))
         key = jax.random.key(KEY_SEED) if op.stochastic else None
-        fuse = jax.jit(partial(op, **self.settled(settings)))
-        return for_model(fuse(self.members.stacked, key=key), model)
+        traced = {name: jnp.asarray(value) for name, value in numbers.items()}
+        return for_model(_program(operator, choices)(self.members.stacked, key, traced), model)
+
+
+@lru_cache(None)
+def _program(operator: str, choices: tuple[tuple[str, Any], ...]) -> Any:
+    """One for all numbers, and for all groups."""
+    op = get_operator(operator)
+
+    def run(stacked: Adapter, key: Any, numbers: Mapping[str, jax.Array]) -> Adapter:
+        settings: dict[str, Any] = {**dict(choices), **numbers}
+        return op(stacked, key=key, **settings)
+
+    return jax.jit(run)
 
 
 def load_group(run: RunFolder) -> GroupMembers:

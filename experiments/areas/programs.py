@@ -15,10 +15,10 @@ LEAST_SECONDS = 0.1
 @contextmanager
 def kept_programs(folder: Path) -> Iterator[None]:
     """Within the block programs are kept in a folder, unless JAX was told another one before."""
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.values[FOLDER]:
         yield
         return
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    before = jax.config.values[SECONDS]
     jax.config.update(FOLDER, str(folder))
     jax.config.update(SECONDS, LEAST_SECONDS)
     try:
