@@ -22,7 +22,12 @@ from lorafuse_jax.mixture import Coefficients, mixture_head_hook, mixture_hook
 from lorafuse_jax.models.cache import KeyValues, Past
 from lorafuse_jax.models.config import DecoderConfig
 from lorafuse_jax.models.decoder import Remat, extend, hidden_states
-from lorafuse_jax.models.head import output_logits, score_tokens, token_log_probs
+from lorafuse_jax.models.head import (
+    output_logits,
+    score_together,
+    score_tokens,
+    token_log_probs,
+)
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.names import for_files, for_model
 from lorafuse_jax.types import ENDS, Adapter, DoraPair, Params, UserError
@@ -195,17 +200,24 @@ def row_scores(
     hidden: Float[Array, "S T D"],
     places: Int[Array, " M"],
     targets: Int[Array, " M"],
+    together: bool = False,
 ) -> tuple[Float[Array, " M"], Bool[Array, " M"]]:
-    """``score_tokens`` of some tokens of one row a member.
+    """``score_tokens`` of some tokens of one row a member, or ``score_together`` of all members.
 
     Args:
         config: what ``params`` was made for.
         params: base weights.
         bank: the members' adapters.
         hidden: hidden states of the rows.
-        places: of the tokens in the flattened rows.
+        places: of the tokens in the flattened rows; in each row, if the members score together.
         targets: what each should predict.
+        together: the members read the same, and score by the mean of their logits.
     """
+    if together:
+        rows = hidden.shape[0]
+        row = jnp.tile(jnp.arange(rows), places.shape[0])
+        each = hidden[:, places].swapaxes(0, 1)
+        return score_together(config, params, each, targets, bank_head_hook(bank, row, rows))
     flat = hidden.reshape(-1, hidden.shape[-1])[places]
     head = bank_head_hook(bank, places // hidden.shape[1], hidden.shape[0])
     return score_tokens(config, params, flat, targets, head)

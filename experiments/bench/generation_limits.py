@@ -81,7 +81,7 @@ def compile_seconds(depth: int) -> float:
 
     params, bank, lanes, reading, prefix = jax.eval_shape(shapes)
     began = time.perf_counter()
-    programs.read.lower(engine, params, bank, prefix, reading).compile()
+    programs.read.lower(engine, False, params, bank, prefix, reading).compile()
     programs.go_on.lower(engine, Choice(False, False, 0), params, bank, lanes).compile()
     return time.perf_counter() - began
 

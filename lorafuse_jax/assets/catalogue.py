@@ -154,7 +154,7 @@ ASSETS: dict[str, Asset] = {
             ),
         ),
         prepare_evals_mixture,
-        prepared=2,
+        prepared=3,
     ),
     "humaneval": Asset(
         "HumanEval, 164 Python functions to complete, with tests and reference solutions",

@@ -9,6 +9,7 @@ from lorafuse_jax.assets.task_files import (
     hash_percent,
     hash_split,
     normalized,
+    text_hash,
     write_rows,
 )
 
@@ -28,7 +29,7 @@ def prepare_evals_mixture(source: Path, folder: Path) -> None:
 
     A task is a folder of the registry, so that variants of one stay together. Prompts are those of
     system and user, joined; examples with worked ones before them are left out. No prompt is taken
-    twice.
+    twice. Rows stand in the order of their hash, so that the first so many are of all tasks.
     """
     splits: dict[str, list[dict]] = {
         split: [] for split in ("train", "validation", "test", "transfer")
@@ -45,7 +46,8 @@ def prepare_evals_mixture(source: Path, folder: Path) -> None:
         for row in rows:
             splits["transfer" if held_out else hash_split(normalized(row["prompt"]))].append(row)
     for split, rows in splits.items():
-        write_rows(folder / f"{split}.jsonl", rows)
+        in_order = sorted(rows, key=lambda row: text_hash(normalized(row["prompt"])))
+        write_rows(folder / f"{split}.jsonl", in_order)
     describe(folder, "evals-mixture", f"{tasks} tasks with short answers", None, "exact")
 
 

@@ -12,9 +12,14 @@ def normalized(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
+def text_hash(text: str) -> int:
+    """A number from nothing but the text."""
+    return int.from_bytes(sha256(text.encode()).digest()[:8])
+
+
 def hash_percent(text: str) -> int:
-    """A number in [0, 100) from nothing but the text."""
-    return int.from_bytes(sha256(text.encode()).digest()[:8]) % 100
+    """Likewise, in [0, 100)."""
+    return text_hash(text) % 100
 
 
 def hash_split(text: str) -> str:

@@ -32,6 +32,9 @@ from lorafuse_jax.evaluation.scores import KINDS, Scores
 from lorafuse_jax.types import UserError
 
 SCORED_AT_ONCE = 200
+NOT_COMPARED = ("asked_as", "beside")
+"""Of ``task.json``: what says nothing of how questions were asked."""
+
 MOST_SHOWN = 200
 """Characters of a gold answer in reports: of tests, the beginning."""
 
@@ -88,7 +91,7 @@ class Archive:
             before = known.get(question.id)
             if before is None:
                 new.append(question)
-            elif not _alike(before, question):
+            elif not alike(before, question):
                 raise UserError(
                     f"{question.where}: the example {question.id} is not what was asked before "
                     f"({before.where}): the data changed between two evaluations; remove "
@@ -133,6 +136,10 @@ class Archive:
         lines = read_answers(self.answers_path)
         newest = {one.model: one.weights for one in lines}
         return {(one.id, one.model): one for one in lines if one.weights == newest[one.model]}
+
+    def by_weights(self) -> dict[tuple[str, str], Answer]:
+        """By weights and question, under whatever name, and whether or not it has changed since."""
+        return {(one.weights, one.id): one for one in read_answers(self.answers_path)}
 
     def due(self, benchmark: Benchmark) -> list[Answer]:
         """The answers that have no score by this version of the benchmark."""
@@ -229,7 +236,7 @@ class Archive:
 
     def _check_same(self, asked: dict[str, Any]) -> None:
         before = self.asked()
-        keys = asked.keys() - {"asked_as"}
+        keys = asked.keys() - set(NOT_COMPARED)
         different = [key for key in sorted(keys) if before.get(key) != asked[key]]
         if different:
             listed = "; ".join(f"{k} {before.get(k)!r} then, {asked[k]!r} now" for k in different)
@@ -266,7 +273,7 @@ def _is_of(mark: Mark | None, answer: Answer, benchmark: Benchmark) -> bool:
     return mark is not None and (mark.weights, mark.version) == (answer.weights, benchmark.version)
 
 
-def _alike(before: Question, now: Question) -> bool:
+def alike(before: Question, now: Question) -> bool:
     """Equal but for the place, which may be another path to the same file."""
     as_json = [json.loads(json.dumps(asdict(replace(one, where="")))) for one in (before, now)]
     return as_json[0] == as_json[1]

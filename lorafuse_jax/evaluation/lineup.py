@@ -10,8 +10,10 @@ from lorafuse_jax.evaluation.scores import Scores
 from lorafuse_jax.evaluation.vote import majority
 from lorafuse_jax.types import UserError
 
-RowKind = Literal["base", "seed", "mean seed", "best seed", "fused", "vote", "union"]
-TESTED: tuple[RowKind, ...] = ("fused", "vote")
+RowKind = Literal[
+    "base", "seed", "mean seed", "best seed", "fused", "control", "ensemble", "vote", "union"
+]
+TESTED: tuple[RowKind, ...] = ("fused", "control", "ensemble", "vote")
 """Compared with the mean seed. Those of one task and metric are one family of tests."""
 
 
@@ -33,7 +35,7 @@ class Entrant:
 
 
 def lineup(scores: Scores, best_seed: str, metric: str | None = None) -> list[Entrant]:
-    """Base, seeds, their mean, the best by validation, fused ones, vote, union.
+    """Base, seeds, their mean, the best by validation, fused ones, controls, ensemble, vote, union.
 
     The vote is there if anything was answered that can be voted on, by three seeds or more: of two
     that differ, neither has a majority. The union is right where any
@@ -62,7 +64,8 @@ def lineup(scores: Scores, best_seed: str, metric: str | None = None) -> list[En
     entrants.append(Entrant("mean of seeds", "mean seed", values[seeds].mean(axis=0), mean))
     best = scores.models.index(best_seed)
     entrants.append(entrant(best, "best seed", f"best on validation: {best_seed}"))
-    entrants += [entrant(number, "fused") for number in scores.rows_of("fused")]
+    for kind in ("fused", "control", "ensemble"):
+        entrants += [entrant(number, kind) for number in scores.rows_of(kind)]
     if len(seeds) > 2 and any(scores.answers[n][e] is not None for n in seeds for e in examples):
         winners = majority([scores.answers[seed] for seed in seeds])
         voted = values[seeds][winners, np.arange(len(scores.ids))]

@@ -19,8 +19,8 @@ class Answer:
 
     Attributes:
         id: of the question.
-        model: ``base``, ``seed-11``, the name of a fused adapter, or ``mean(11+42)``.
-        kind: which of these.
+        model: ``base``, ``seed-11``, ``mean(11+42)``, or another name.
+        kind: what it is.
         weights: the beginning of a hash of what the model adds to the base.
         texts: generated, one a sample.
         generated: tokens of each text, a stop token not counted.

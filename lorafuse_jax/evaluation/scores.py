@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-Kind = Literal["base", "seed", "fused", "subset"]
-KINDS: tuple[Kind, ...] = ("base", "seed", "fused", "subset")
-"""``subset``: fused from some of the seeds, described by their number and not tested."""
+Kind = Literal["base", "seed", "fused", "ensemble", "control", "subset"]
+KINDS: tuple[Kind, ...] = ("base", "seed", "fused", "ensemble", "control", "subset")
+"""``ensemble``: all seeds together. ``control``: from another run. ``subset``: fused from some of
+the seeds, described by their number and not tested."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Scores:
 
     Attributes:
         task: as in tables: ``gsm8k@metamath``, ``my-data/test``.
-        models: in the order base, seeds, fused, subsets.
+        models: in the order of ``KINDS``.
         kinds: of each.
         ids: of the examples.
         groups: of each example; "" is none.

@@ -62,9 +62,10 @@ class GroupedSummary:
         metric: that models are compared by.
         examples: E, the same in all groups.
         groups: names of the runs.
-        rows: base, mean seed, best on validation, fused ones, vote, union.
+        rows: as of a single run, but for the seeds themselves.
         smallest_p: the least p that a sign-flip test of so many groups can give.
-        not_everywhere: fused models that some groups lack, with those groups: not compared.
+        not_everywhere: fused models and controls that some groups lack, with those groups: these
+            are not compared.
         margin: the largest difference in accuracy that findings call none.
     """
 
@@ -158,7 +159,7 @@ def _aligned(lineups: Sequence[list[Entrant]]) -> list[list[Entrant]]:
 
 
 def _not_everywhere(lineups: Sequence[list[Entrant]], names: Sequence[str]) -> dict[str, list[str]]:
-    fused = [[entrant.name for entrant in of_kind(line, "fused")] for line in lineups]
+    fused = [[one.name for one in of_kind(line, "fused", "control")] for line in lineups]
     every = dict.fromkeys(model for line in fused for model in line)
     lacking = {m: [n for n, line in zip(names, fused, strict=True) if m not in line] for m in every}
     return {model: groups for model, groups in lacking.items() if groups}

@@ -53,7 +53,8 @@ class Summary:
     Attributes:
         task: ``name/split``.
         examples: E.
-        rows: base, seeds, their mean, the best by validation, fused ones, vote, union.
+        rows: base, seeds, their mean, the best by validation, fused ones, controls, ensemble, vote,
+            union.
         best_seed: name of the best by validation.
         detectable: the true difference in accuracy that a single test of this size finds with
             power 0.8, largest over rows; None where none could be found.

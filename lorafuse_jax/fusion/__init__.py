@@ -21,6 +21,7 @@ __all__ = [
     "Operator",
     "compose",
     "get_operator",
+    "is_operator",
     "kept_norm_share",
     "operator",
     "parse_settings",
@@ -83,3 +84,12 @@ def get_operator(name: str) -> Operator:
         + f"\nthere are {', '.join(OPERATORS)}\nand {', '.join(AROUND)} before another, as in "
         "core_space:dare_ties"
     )
+
+
+def is_operator(name: str) -> bool:
+    """Whether ``get_operator`` knows the name."""
+    try:
+        get_operator(name)
+    except UserError:
+        return False
+    return True

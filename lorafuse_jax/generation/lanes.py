@@ -45,7 +45,8 @@ class Reading(NamedTuple):
         tokens: ids.
         positions: each in its own prompt.
         segments: which prompt, 0 for padding.
-        scored: places, in the flattened rows, before each token of a reference.
+        scored: places, in the flattened rows, before each token of a reference; in every row alike,
+            where members score together.
         targets: these tokens.
     """
 
@@ -82,11 +83,20 @@ def read_prefix(
     return Prefix(keys, values, length)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 1))
 def read(
-    engine: Engine, params: Params, bank: Any, prefix: Prefix, reading: Reading
+    engine: Engine, together: bool, params: Params, bank: Any, prefix: Prefix, reading: Reading
 ) -> tuple[Read, Scores]:
-    """Read prompts, or what follows their prefix, and score references."""
+    """Read prompts, or what follows their prefix, and score references.
+
+    Args:
+        engine: the model.
+        together: the members' rows are alike, and references are scored by all together.
+        params: base weights.
+        bank: the members' adapters.
+        prefix: what comes before the prompts.
+        reading: the prompts.
+    """
     past, slots = None, prefix.keys.shape[3]
     if slots:
         places = jnp.arange(slots)
@@ -96,7 +106,8 @@ def read(
         params, bank, reading.tokens, reading.positions + prefix.length, reading.segments, past
     )
     if reading.scored.shape[0]:
-        scores = Scores(*engine.score(params, bank, hidden, reading.scored, reading.targets))
+        scored = (reading.scored, reading.targets, together)
+        scores = Scores(*engine.score(params, bank, hidden, *scored))
     else:
         scores = Scores(jnp.zeros(0), jnp.zeros(0, bool))
     return Read(hidden, tuple(kept)), scores

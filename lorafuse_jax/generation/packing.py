@@ -63,11 +63,12 @@ def to_read(request: Request, shared: int, before: Request | None) -> int:
 
 
 def pack(
-    taken: Sequence[Sequence[Row]], shared: int
+    taken: Sequence[Sequence[Row]], shared: int, together: bool
 ) -> tuple[Reading, dict[tuple[int, int], Part]]:
     """Each member's prompts without their first ``shared`` tokens, and references, in one row.
 
-    Gives also where each lies, by member and number of the request.
+    Gives also where each lies, by member and number of the request. Members that score together
+    have the same rows, and those of the first say for all where tokens are scored.
     """
     lengths = [_lengths(rows, shared) for rows in taken]
     shape = (len(taken), bucket(max(map(sum, lengths))))
@@ -86,8 +87,9 @@ def pack(
                 segments[member, at:stop] = segment
             before = member * shape[1] + end - 1
             first = len(scored)
-            scored.extend(range(before, before + len(reference)))
-            targets.extend(reference.tolist())
+            if member == 0 or not together:
+                scored.extend(range(before, before + len(reference)))
+                targets.extend(reference.tolist())
             parts[member, row.number] = Part(end, slice(first, len(scored)))
     filler = [0] * (bucket(len(scored)) - len(scored) if scored else 0)
     as_array = lambda numbers: jnp.asarray(np.array(numbers + filler, np.int32))  # noqa: E731

@@ -18,15 +18,17 @@ class Engine(NamedTuple):
             and their keys and values, each [L, B, K, T, H]. ``past`` is None or (keys, values,
             positions).
         logits: ``(params, bank, hidden [B, D])`` -> [B, V], of as many rows of each member.
-        score: ``(params, bank, hidden [S, T, D], places [M], targets [M])`` -> log-probabilities
-            [M], and whether the target is the most likely token, of places in the flattened rows.
+        score: ``(params, bank, hidden [S, T, D], places [M], targets [M], together)`` ->
+            log-probabilities [M], and whether the target is the most likely token, of places in the
+            flattened rows; if all members score together, by the mean of their logits, of places
+            that are the same in every row.
         stop_tokens: those that end an answer.
         context_length: most tokens of prompt and answer together.
     """
 
     extend: Callable[..., tuple[Array, Any]]
     logits: Callable[[Params, Any, Array], Array]
-    score: Callable[[Params, Any, Array, Array, Array], tuple[Array, Array]]
+    score: Callable[[Params, Any, Array, Array, Array, bool], tuple[Array, Array]]
     stop_tokens: tuple[int, ...]
     context_length: int
 

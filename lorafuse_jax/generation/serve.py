@@ -57,8 +57,8 @@ def serve(
         bank: the members' adapters, as ``engine.extend`` wants them.
         queues: one a member, in the bank's order; they may be of different length.
         lanes: rows of each member that are decoded at once, at most.
-        ensemble: the members answer together, by the mean of their logits: all queues are the same,
-            and one answer a request comes back, as member 0's.
+        ensemble: the members answer and score together, by the mean of their logits: all queues are
+            the same, and one answer a request comes back, as member 0's.
         ended: whether an answer is complete, beside the engine's stop tokens: a stop string, for
             example. Looked at every ``STEPS`` tokens, so more may have been generated.
 
@@ -139,8 +139,9 @@ class _Session:
         if self.prefix is None:
             self.prefix = self._read_prefix()
         taken = [self._take(member) for member in range(self.members)]
-        reading, parts = pack(taken, len(self.prefix_tokens))
-        done, scores = read(self.engine, self.params, self.bank, self.prefix, reading)
+        reading, parts = pack(taken, len(self.prefix_tokens), self.ensemble)
+        of_model = (self.engine, self.ensemble, self.params, self.bank)
+        done, scores = read(*of_model, self.prefix, reading)
         log_probs, best = np.asarray(scores.log_probs), np.asarray(scores.best)
         new = []
         for member, rows in enumerate(taken):

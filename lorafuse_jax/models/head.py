@@ -130,6 +130,38 @@ def score_tokens(
     return _in_chunks(chunk, (hidden, features), targets)
 
 
+def score_together(
+    config: DecoderConfig,
+    params: Params,
+    hidden: Float[Array, "M S D"],
+    targets: Int[Array, " M"],
+    hook: HeadHook | None = None,
+) -> tuple[Float[Array, " M"], Bool[Array, " M"]]:
+    """As ``score_tokens``, by the mean of the logits that S models have for each token.
+
+    That is the normalised mean of their log-probabilities: what the models' own normalisers add is
+    the same for all tokens.
+
+    Args:
+        config: what ``params`` was made for.
+        params: base weights.
+        hidden: final hidden states of each model.
+        targets: the token that each place should predict.
+        hook: a change to the head, for the rows of ``hidden`` one after the other [M * S, D].
+    """
+    head, table = _head_of(config, params)
+    count, models, width = hidden.shape
+    features, kernels = _added(hook, hidden.reshape(-1, width))
+
+    def chunk(inputs, t):
+        h, f = jax.tree.map(lambda rows: rows.reshape(t.shape[0] * models, -1), inputs)
+        logits = head.logits(table, h, f, kernels).reshape(t.shape[0], models, -1).mean(axis=1)
+        return _chosen(logits, t)[0], jnp.argmax(logits, axis=-1) == t
+
+    rows = jax.tree.map(lambda leaf: leaf.reshape(count, -1), (hidden, features))
+    return _in_chunks(chunk, rows, targets, max(1, CHUNK // models))
+
+
 def _added(hook: HeadHook | None, hidden: Array) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """Features of these tokens, and their kernels."""
     return ((), ()) if hook is None else (hook.features(hidden), hook.kernels)
@@ -171,9 +203,9 @@ def _backward(head: _Head, slope: Array, cotangent: Array) -> tuple[Array, None,
 _log_probs.defvjp(_forward, _backward)
 
 
-def _in_chunks(function: Callable, inputs: Any, targets: Array):
+def _in_chunks(function: Callable, inputs: Any, targets: Array, most: int = CHUNK):
     count = targets.shape[0]
-    chunks = -(-count // CHUNK)
+    chunks = -(-count // most)
     size = -(-count // chunks)
     padding = chunks * size - count
 

@@ -13,6 +13,8 @@ COLOURS: dict[RowKind, str] = {
     "mean seed": "#1f3f66",
     "best seed": "#4c78a8",
     "fused": "#d9622b",
+    "control": "#3d8b50",
+    "ensemble": "#7a52a3",
     "vote": "#7a52a3",
     "union": "#b9bdc4",
 }

@@ -131,7 +131,8 @@ svg { display: block; overflow: visible } svg text { fill: var(--soft); font-siz
 .mark { stroke: var(--ink); stroke-width: 1.2; stroke-dasharray: 3 3 }
 .kind-base { --c: var(--base) } .kind-seed, .kind-best-seed { --c: var(--seed) }
 .kind-mean-seed { --c: var(--ink) } .kind-fused { --c: var(--fused) }
-.kind-vote { --c: var(--vote) } .kind-union { --c: var(--base) }
+.kind-vote, .kind-ensemble { --c: var(--vote) } .kind-control { --c: var(--s1) }
+.kind-union { --c: var(--base) }
 SERIES
 .bar { stroke: var(--c); stroke-width: 2.5; stroke-linecap: round } .dot { fill: var(--c) }
 .chart { width: 100%; height: 17rem } .chart polyline { fill: none; stroke: var(--c);

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from lorafuse_jax import memory
 from lorafuse_jax.formats import read_provenance
-from lorafuse_jax.fusion import Operator, get_operator
+from lorafuse_jax.fusion import Operator, get_operator, is_operator
 from lorafuse_jax.landscape.points import Subset, subset_name, subsets_of
 from lorafuse_jax.models.hub import Model
 from lorafuse_jax.run_folder import RunFolder
@@ -72,8 +72,9 @@ def fused_of_all(run: RunFolder, op: Operator) -> str | None:
 
 
 def fused_of_each(run: RunFolder, operators: Iterable[str]) -> dict[str, str]:
-    """Operator -> ``fused_of_all``, where there is one."""
-    found = {name: fused_of_all(run, get_operator(name)) for name in operators}
+    """Operator -> ``fused_of_all``, where there is one; other names have none."""
+    known = [name for name in operators if is_operator(name)]
+    found = {name: fused_of_all(run, get_operator(name)) for name in known}
     return {operator: name for operator, name in found.items() if name is not None}
 
 

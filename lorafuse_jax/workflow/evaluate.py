@@ -11,7 +11,7 @@ from lorafuse_jax.parallel.mesh import MeshShape
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.text_generation import ROW_BUDGET, make_engine
 from lorafuse_jax.types import UserError
-from lorafuse_jax.workflow.answering import Asked, answer_all
+from lorafuse_jax.workflow.answering import Asked, answer_all, answer_together
 from lorafuse_jax.workflow.benchmarks import (
     Posed,
     benchmark_of,
@@ -20,13 +20,11 @@ from lorafuse_jax.workflow.benchmarks import (
     pose,
     pose_data,
 )
-from lorafuse_jax.workflow.compared import (
-    by_weights,
-    lanes_for,
-    load_evaluated,
-)
+from lorafuse_jax.workflow.beside import Beside, answers_elsewhere, check_beside
+from lorafuse_jax.workflow.compared import by_weights, load_evaluated, load_member, read_all
 from lorafuse_jax.workflow.compared_subsets import subset_members
 from lorafuse_jax.workflow.cost import spending
+from lorafuse_jax.workflow.method_full import is_whole_model
 from lorafuse_jax.workflow.placement import placement_for_rows
 from lorafuse_jax.workflow.programs import with_programs
 from lorafuse_jax.workflow.progress import console
@@ -44,6 +42,9 @@ def evaluate(
     subsets: Sequence[str] = (),
     unsafe: bool = False,
     mesh: MeshShape | None = None,
+    beside: Sequence[Beside] = (),
+    ensemble: bool = False,
+    known: Sequence[RunFolder] = (),
 ) -> None:
     """Let every model of the run answer, score the answers, and keep both in ``evaluations/``.
 
@@ -56,6 +57,10 @@ def evaluate(
         subsets: operators whose fused adapters of every subset of the seeds answer as well.
         unsafe: run programs that models wrote even where they cannot be isolated.
         mesh: how the devices share the work; by default all of them.
+        beside: models from elsewhere that answer as well.
+        ensemble: whether the seeds answer together as well, by the mean of their logits.
+        known: other runs over the same base: what they have answered with the same weights, such
+            as the base itself, is not asked again.
 
     Raises:
         UserError: something in the run or the tasks is missing or does not fit, programs cannot be
@@ -68,19 +73,29 @@ def evaluate(
     posed = posed or [pose_data(config["data"], limit, checker)]
     posed = [replace(one, benchmark=with_programs(one.benchmark, unsafe=unsafe)) for one in posed]
     _check(posed)
-    compared = 1 + len(run.trained_seeds()) + len(run.fused_names())
+    check_beside(beside, run)
+    if ensemble:
+        _check_ensemble(run)
+    compared = 1 + len(run.trained_seeds()) + len(run.fused_names()) + len(beside)
     placement = placement_for_rows(mesh, members=compared, rows=max(1, rows // compared))
-    model, members = load_evaluated(run, placement)
+    model, members = load_evaluated(run, placement, dense_apart=True)
     members += subset_members(run, model, subsets)
+    members += [
+        load_member(one.name, one.kind, one.folder, model, dense_apart=True) for one in beside
+    ]
     asked = [prepare(run, one, model, config["template"]) for one in posed]
     with locked(run.path):
         for one in asked:
             one.archive.open_for(_about(one.posed, config["template"]), one.posed.questions)
+            _note(one.archive, beside)
         for one in asked:
+            one = replace(one, elsewhere=answers_elsewhere(one.archive, run, known))
             with spending(run, "evaluate", one.posed.label) as counts:
-                for weights, some in by_weights(model, members, placement):
-                    lanes = lanes_for(some, rows)
-                    answer_all(one, weights, some, lanes, counts, placement)
+                for own_model, some in by_weights(model, members, placement):
+                    answer_all(one, own_model, some, rows, counts, placement)
+                if ensemble:
+                    seeds = read_all([m for m in members if m.kind == "seed"], model)
+                    answer_together(one, model, seeds, rows, counts, placement)
             one.archive.score(one.posed.benchmark)
 
 
@@ -95,6 +110,25 @@ def _check(posed: Sequence[Posed]) -> None:
                 "answers would be mixed: rename one"
             )
         seen[one.label] = one.asked_as
+
+
+def _check_ensemble(run: RunFolder) -> None:
+    seeds = run.trained_seeds()
+    if len(seeds) < 2:
+        raise UserError(f"{run.path} has one seed alone: an ensemble is of two or more")
+    if any(is_whole_model(run.adapter_path(seed)) for seed in seeds):
+        raise UserError(
+            f"{run.path} was trained with --method full: its seeds have no base in common, over "
+            "which they could answer together; leave --ensemble out"
+        )
+
+
+def _note(archive: Archive, beside: Sequence[Beside]) -> None:
+    """Keep where controls came from, for the command that does all this again."""
+    asked = archive.asked()
+    folders = {one.name: str(one.folder) for one in beside if one.kind == "control"}
+    if folders:
+        archive.describe(asked | {"beside": asked.get("beside", {}) | folders})
 
 
 def rescore(run: RunFolder, *, checker: str | None = None, unsafe: bool = False) -> None:
@@ -139,7 +173,7 @@ def prepare(run: RunFolder, posed: Posed, model: Model, template: str) -> Asked:
         UserError: a question does not fit the model.
     """
     archive = Archive(run.evaluations_path / re.sub("[/:]", "-", posed.label))
-    return Asked(posed, requests_of(posed, model, template), archive, _engine(posed, model))
+    return Asked(posed, requests_of(posed, model, template), archive, _engine(posed, model), {})
 
 
 def _engine(posed: Posed, model: Model) -> Engine:

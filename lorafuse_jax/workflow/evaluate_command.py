@@ -12,6 +12,7 @@ from lorafuse_jax.parallel.mesh import parse_mesh
 from lorafuse_jax.run_folder import RunFolder
 from lorafuse_jax.text_generation import ROW_BUDGET
 from lorafuse_jax.types import UserError
+from lorafuse_jax.workflow.beside import parse_beside
 from lorafuse_jax.workflow.evaluate import evaluate, rescore
 from lorafuse_jax.workflow.harness import HarnessRequest, evaluate_with_harness
 from lorafuse_jax.workflow.report import report
@@ -24,6 +25,8 @@ TASKS_HELP = (
 CHECKER_HELP = (
     f"How answers of data are compared: {', '.join(CHECKERS)}; by default as the data says."
 )
+
+MORE_MODELS = ("subsets", "beside", "ensemble", "known")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,11 @@ class Evaluate:
         rows: answers that are decoded at once, over all models; fewer take less memory.
         subsets: operators whose fused adapters of every subset of the seeds answer as well, for
             accuracy by number of seeds.
+        beside: adapters of the same base, or whole models, from other runs, which answer as
+            controls: FOLDER or NAME=FOLDER.
+        ensemble: the seeds answer together as well, by the mean of their logits at every token.
+        known: other runs over the same base; what they have answered with the same weights, such as
+            the base itself, is taken over.
         rescore: score the answers that are there anew, without a model.
         unsafe: where programs that models wrote (humaneval, mbpp) cannot be isolated, run them with
             your own rights.
@@ -59,6 +67,9 @@ class Evaluate:
     rows: int = ROW_BUDGET
     checker: Annotated[str | None, tyro.conf.arg(help=CHECKER_HELP)] = None
     subsets: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    ensemble: bool = False
+    known: tuple[Path, ...] = ()
     rescore: bool = False
     unsafe: bool = False
     mesh: str | None = None
@@ -87,6 +98,9 @@ class Evaluate:
                 subsets=self.subsets,
                 unsafe=self.unsafe,
                 mesh=None if self.mesh is None else parse_mesh(self.mesh),
+                beside=parse_beside(self.beside),
+                ensemble=self.ensemble,
+                known=[RunFolder(path) for path in self.known],
             )
         report(run)
 
@@ -95,10 +109,10 @@ class Evaluate:
         idle: tuple[str, ...] = ("fewshot", "chat", "include")
         verb = "without --harness"
         if self.harness:
-            idle = ("tasks", "checker", "subsets", "rescore", "unsafe", "mesh")
+            idle = ("tasks", "checker", "rescore", "unsafe", "mesh", *MORE_MODELS)
             verb = "with --harness"
         elif self.rescore:
-            idle, verb = (*idle, "tasks", "limit", "subsets", "mesh"), "with --rescore"
+            idle, verb = (*idle, "tasks", "limit", "mesh", *MORE_MODELS), "with --rescore"
         for name in idle:
             if getattr(self, name) not in (None, False, ()):
                 raise UserError(f"--{name} means nothing {verb}")

@@ -61,7 +61,7 @@ def evaluate_with_harness(run: RunFolder, request: HarnessRequest) -> None:
     model, members = load_evaluated(run)
     if request.chat and not getattr(model.tokenizer, "chat_template", None):
         raise UserError(f"{model.path}: its tokenizer has no chat template; leave --chat out")
-    if any(member.weights for member in members):
+    if any(member.apart for member in members):
         raise UserError(
             f"{run.path} was trained with --method full: give its checkpoints in "
             f"{run.path / 'adapters'} to lm-eval themselves"

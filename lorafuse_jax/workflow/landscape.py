@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lorafuse_jax.data.encode import Encoded, encode_split
+from lorafuse_jax.data.encode import Encoded
 from lorafuse_jax.formats.members import Members
 from lorafuse_jax.full_rank import as_deltas
 from lorafuse_jax.fusion import Operator
@@ -23,12 +23,12 @@ from lorafuse_jax.report.landscape import CAPTION, markdown, terminal_tables, ve
 from lorafuse_jax.report.landscape_figure import landscape_figure
 from lorafuse_jax.run_folder import RunFolder, write_atomically
 from lorafuse_jax.types import UserError
-from lorafuse_jax.workflow.inputs import fingerprint_of, load_any_task
 from lorafuse_jax.workflow.inspect import UNFOLDED
 from lorafuse_jax.workflow.landscape_fused import FusedSubsets, default_operators
 from lorafuse_jax.workflow.landscape_losses import LossFile, PointLosses, constant
 from lorafuse_jax.workflow.members import base_of, members_of_run
 from lorafuse_jax.workflow.progress import console, meter
+from lorafuse_jax.workflow.run_examples import examples_of_run
 from lorafuse_jax.workflow.run_lock import locked
 
 
@@ -123,18 +123,7 @@ def _corners(request: LandscapeRequest, seeds: Sequence[int]) -> Subset:
 def _validation(run: RunFolder, model: Model, count: int | None) -> list[Encoded]:
     """Examples of the run's validation split, the first as in its own held-out loss."""
     config = run.config()
-    task = load_any_task(config["data"])
-    both = task.splits.get("train", []) + task.splits.get("validation", [])
-    if fingerprint_of(both) != config["data_fingerprint"]:
-        raise UserError(f"{run.path} was trained on other data than {config['data']} now has")
-    context = model.config.context_length
-    encoded = encode_split(
-        task.splits["validation"],
-        model.tokenizer,
-        config["template"],
-        max_length=min(config["max_length"] or context, context),
-        overlong=config["overlong"],
-    ).examples[: count or config["heldout_examples"]]
+    encoded = examples_of_run(run, model, "validation", count or config["heldout_examples"])
     if len(encoded) < 2:
         raise UserError(f"{config['data']} has one validation example; a landscape needs two")
     return encoded

@@ -108,6 +108,10 @@ def evaluate_command(archive: Archive, run: Path) -> str:
     if is_own(asked):
         words += ["--checker", asked["benchmark"].removeprefix(OWN)]
     models = {one.model for one in archive.answers().values() if one.kind == "subset"}
+    if beside := asked.get("beside"):
+        words += ["--beside", *(f"{name}={folder}" for name, folder in sorted(beside.items()))]
+    if any(one.kind == "ensemble" for one in archive.answers().values()):
+        words.append("--ensemble")
     if operators := sorted({model.rpartition("(")[0] for model in models}):
         words += ["--subsets", *operators]
     return _line([*words, "--limit", str(len(archive.questions()))])

@@ -37,6 +37,14 @@ def prepared(tmp_path):
     return {split: [json.loads(line) for line in some] for split, some in lines.items()}
 
 
+def test_the_first_rows_of_a_split_are_of_all_tasks(tmp_path, registry):
+    for task in ("one", "two", "three"):
+        rows = [{"input": asked(f"{task}{n}"), "ideal": "Yes"} for n in range(60)]
+        registry(task, rows)
+    first = prepared(tmp_path)["train"][:20]
+    assert len({row["group"] for row in first}) >= 2
+
+
 def test_registry_gives_short_questions_of_tasks_that_are_large_enough(tmp_path, registry):
     good = [{"input": asked(f"a{n}"), "ideal": ["Yes", "yes"]} for n in range(25)]
     other = [

@@ -85,8 +85,14 @@ def slow_greedy(adapters, request, stop_token=-7, config=CONFIG):
 
 
 def check_scores(adapter, request, answer):
+    check_scores_together([adapter], request, answer)
+
+
+def check_scores_together(adapters, request, answer):
+    """By the mean of several adapters' logits."""
     tokens = np.concatenate([request.prompt, request.reference])
-    logits = logits_of(adapter, tokens)[len(request.prompt) - 1 : -1]
+    every = np.mean([logits_of(adapter, tokens) for adapter in adapters], axis=0)
+    logits = every[len(request.prompt) - 1 : -1]
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = log_probs[np.arange(len(request.reference)), request.reference]
     np.testing.assert_allclose(answer.log_probs, expected, rtol=1e-4, atol=1e-3)
@@ -120,9 +126,9 @@ def test_what_all_prompts_begin_with_is_read_once(config, monkeypatch):
     seen = []
     real = serving.read
 
-    def counted(engine, params, bank, prefix, reading):
+    def counted(engine, together, params, bank, prefix, reading):
         seen.append((int(prefix.length), int((reading.segments > 0).sum())))
-        return real(engine, params, bank, prefix, reading)
+        return real(engine, together, params, bank, prefix, reading)
 
     monkeypatch.setattr(serving, "read", counted)
     answers = ask(adapters, [asked] * 3, engine=engine(config=config))
@@ -145,9 +151,9 @@ def test_a_prompt_with_several_references_of_one_token_is_read_once(monkeypatch)
     seen = []
     real = serving.read
 
-    def counted(engine, params, bank, prefix, reading):
+    def counted(engine, together, params, bank, prefix, reading):
         seen.append(int((reading.segments > 0).sum()))
-        return real(engine, params, bank, prefix, reading)
+        return real(engine, together, params, bank, prefix, reading)
 
     monkeypatch.setattr(serving, "read", counted)
     answers = ask(adapters, [asked] * 3, lanes=7)
@@ -267,6 +273,23 @@ def test_an_ensemble_decodes_the_mean_of_its_members_logits():
     assert answers.keys() == {(0, number) for number in range(len(asked))}
     for (_, number), one in answers.items():
         assert one.tokens.tolist() == slow_greedy(adapters, asked[number])
+        check_scores_together(adapters, asked[number], one)
+
+
+def test_an_ensemble_scores_as_the_normalised_mean_of_its_members_log_probabilities():
+    adapters = members()[:2]
+    asked = [one._replace(max_new_tokens=0) for one in requests(seed=41, count=7)]
+    common = requests(seed=43, count=1)[0].prompt[:12]  # read once, before all prompts
+    asked = [one._replace(prompt=np.concatenate([common, one.prompt])) for one in asked]
+    for (_, number), one in ask(adapters, [asked] * 2, ensemble=True).items():
+        request = asked[number]
+        tokens = np.concatenate([request.prompt, request.reference])
+        logits = np.stack([logits_of(adapter, tokens) for adapter in adapters])
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        mean = log_probs.mean(axis=0)[len(request.prompt) - 1 : -1]
+        mean -= np.log(np.exp(mean).sum(-1, keepdims=True))
+        expected = mean[np.arange(len(request.reference)), request.reference]
+        np.testing.assert_allclose(one.log_probs, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_an_answer_that_is_said_to_have_ended_leaves():

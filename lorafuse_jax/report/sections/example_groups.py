@@ -1,6 +1,7 @@
 """Results by groups of examples: subjects, templates."""
 
 from lorafuse_jax.evaluation.example_groups import ExampleGroups
+from lorafuse_jax.evaluation.lineup import TESTED
 from lorafuse_jax.evaluation.statistics import Interval
 from lorafuse_jax.evaluation.summary import Summary
 from lorafuse_jax.report.markup import Cell, Html, Row, join, table
@@ -47,7 +48,7 @@ def _over_groups(task: str, found: ExampleGroups) -> Html:
 def _each(task: str, found: ExampleGroups) -> Html:
     largest = sorted(found.sizes, key=lambda group: -found.sizes[group])[:GROUPS_SHOWN]
     mean = next(line for line in found.lines if line.kind == "mean seed").accuracy
-    others = [line for line in found.lines if line.kind in ("base", "fused", "vote")]
+    others = [line for line in found.lines if line.kind in ("base", *TESTED)]
     rows = []
     for group in (name for name in found.sizes if name in largest):
         cells: list[str | Cell] = [

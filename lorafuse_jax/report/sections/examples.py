@@ -70,7 +70,8 @@ def _example(result: Result, number: int, kinds: list[str], prefix: str) -> Html
     summary = tag("summary", tag("strong", id), " ", tag("span", told, class_="soft"))
     asked = _prompt(result.questions.get(id))
     # Fused models of some of the seeds are left out: there may be hundreds.
-    shown = scores.rows_of("base") + adapted
+    others = scores.rows_of("ensemble") + scores.rows_of("control")
+    shown = scores.rows_of("base") + adapted + others
     said = (_said(result, model, number) for model in shown)
     return tag(
         "details",
