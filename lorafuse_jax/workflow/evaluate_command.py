@@ -37,7 +37,8 @@ class Evaluate:
 
     lorafuse evaluate runs/my --harness arc_easy gsm8k --fewshot 5
 
-    What was answered already is not asked again.
+    Writes answers, scores and report.html into the run folder. What was answered already is not
+    asked again.
 
     Attributes:
         run_folder: what lorafuse train wrote.
@@ -55,13 +56,13 @@ class Evaluate:
         unsafe: where programs that models wrote (humaneval, mbpp) cannot be isolated, run them with
             your own rights.
         mesh: how several devices share the work, as for lorafuse train; by default all of them.
-        harness: tasks of lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
-        fewshot: examples before each of its questions; as the task says by default.
-        chat: put its questions into the tokenizer's chat template.
-        include: folder with further task files of its.
+        harness: tasks of EleutherAI's lm-eval instead; pip install 'lorafuse-jax[eval]' adds it.
+        fewshot: with --harness, examples before each question; as the task says by default.
+        chat: with --harness, put questions into the tokenizer's chat template.
+        include: with --harness, a folder with further task files.
     """
 
-    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run")]
+    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
     tasks: Annotated[tuple[str, ...], tyro.conf.arg(help=TASKS_HELP)] = ()
     limit: int | None = None
     rows: int = ROW_BUDGET

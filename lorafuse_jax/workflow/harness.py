@@ -18,7 +18,7 @@ from lorafuse_jax.run_folder import RunFolder, check_name, write_atomically
 from lorafuse_jax.text_generation import ROW_BUDGET, make_engine
 from lorafuse_jax.types import UserError
 from lorafuse_jax.workflow.compared import Member, hash_of_update, lanes_for, load_evaluated
-from lorafuse_jax.workflow.progress import console, meter
+from lorafuse_jax.workflow.progress import console, meter, print_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ def evaluate_with_harness(run: RunFolder, request: HarnessRequest) -> None:
             content = {"asked": asked, "lm_eval": lm_eval.__version__, "results": results}
             write_atomically(file, json.dumps(content, indent=1, default=str) + "\n")
         for table in results_tables(json.loads(file.read_text())["results"]):
-            console.print(table)
+            print_table(table)
         console.print(f"{file}")
 
 

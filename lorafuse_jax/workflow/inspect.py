@@ -22,7 +22,7 @@ from lorafuse_jax.report.inspection import (
     terminal_tables,
 )
 from lorafuse_jax.types import LoraPair, UserError
-from lorafuse_jax.workflow.progress import console, meter
+from lorafuse_jax.workflow.progress import console, meter, print_table
 
 USUAL_OPERATORS = (
     "mean",
@@ -38,7 +38,6 @@ USUAL_OPERATORS = (
     "iso",
 )
 """One of every kind, and the controls; all of them would take minutes."""
-UNFOLDED = 1000
 
 
 def inspect(members: Members, operators: Sequence[str] | None, out: Path | None) -> Inspection:
@@ -72,8 +71,7 @@ def inspect(members: Members, operators: Sequence[str] | None, out: Path | None)
             progress.advance(1, op.name)
     found = _inspection(members, diagnostics, effects)
     for table in terminal_tables(found):
-        # in a file or a pipe nothing is folded: rich would take it to be 80 columns wide
-        console.print(table, width=None if console.is_terminal else UNFOLDED)
+        print_table(table)
         console.print()
     console.print(CAPTION, style="dim")
     console.print(summary_line(found))

@@ -23,11 +23,10 @@ from lorafuse_jax.report.landscape import CAPTION, markdown, terminal_tables, ve
 from lorafuse_jax.report.landscape_figure import landscape_figure
 from lorafuse_jax.run_folder import RunFolder, write_atomically
 from lorafuse_jax.types import UserError
-from lorafuse_jax.workflow.inspect import UNFOLDED
 from lorafuse_jax.workflow.landscape_fused import FusedSubsets, default_operators
 from lorafuse_jax.workflow.landscape_losses import LossFile, PointLosses, constant
 from lorafuse_jax.workflow.members import base_of, members_of_run
-from lorafuse_jax.workflow.progress import console, meter
+from lorafuse_jax.workflow.progress import console, meter, print_table
 from lorafuse_jax.workflow.run_examples import examples_of_run
 from lorafuse_jax.workflow.run_lock import locked
 
@@ -149,8 +148,7 @@ def _write(found: Landscape, run: RunFolder) -> None:
 
 def _show(found: Landscape, folder: Path) -> None:
     for table in terminal_tables(found):
-        # in a file or a pipe nothing is folded: rich would take it to be 80 columns wide
-        console.print(table, width=None if console.is_terminal else UNFOLDED)
+        print_table(table)
         console.print()
     console.print(CAPTION, style="dim", soft_wrap=False)
     for sentence in verdict(found):

@@ -16,17 +16,21 @@ class Landscape:
 
     lorafuse landscape runs/my --operators mean scaled_mean ties
 
+    Tells a gain by scale from one by fusion, and whether a barrier lies between two seeds. Writes
+    tables, numbers and a figure into the run folder.
+
     Attributes:
         run_folder: what lorafuse train wrote, with two seeds or more.
-        operators: that fuse every subset of the seeds, with their default settings.
+        operators: how every subset of the seeds is fused, each with its default settings.
         examples: of the validation split, the first so many; those of the run's own held-out loss
             by default.
-        simplex: three seeds to look among; the first three by default.
-        subsets: of one size at most, and pairs for lines; beyond, so many are drawn.
+        simplex: three seeds, on whose triangle points are measured; the first three by default.
+        subsets: the most of one size, and the most pairs, that are measured; of more, so many are
+            drawn.
         at_once: points computed together; as many as fit the memory by default, 8 at most.
     """
 
-    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run")]
+    run_folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
     operators: tuple[str, ...] = ("mean", "scaled_mean")
     examples: int | None = None
     simplex: tuple[int, int, int] | None = None

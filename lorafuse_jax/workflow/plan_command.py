@@ -18,7 +18,7 @@ from lorafuse_jax.workflow.plan_run import make_plan
 from lorafuse_jax.workflow.plan_search import PlanRequest
 from lorafuse_jax.workflow.plan_show import as_data, headline, sentences, tables, train_line
 from lorafuse_jax.workflow.planned import Plan
-from lorafuse_jax.workflow.progress import console
+from lorafuse_jax.workflow.progress import console, print_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,12 @@ class PlanCommand:
         rank: of each seed's updates, on all linear layers.
         batch: examples of each seed in a step.
         length: of each, in tokens.
-        answer: of these, how many have a loss; all by default.
+        answer: of these tokens, how many are the answer, which has a loss; all by default.
         quantization: keep the base in int8 or nf4.
-        mesh: only this one, as lorafuse train takes it.
-        remat: only this policy.
-        seeds_per_pass: only this many at once.
-        micro_batches: only this many.
+        mesh: as for lorafuse train; without it, the best is looked for, as in all that follows.
+        remat: what the backward pass computes again.
+        seeds_per_pass: how many seeds are computed at once.
+        micro_batches: in how many parts a step's examples are computed.
         estimate: reckon only, compile nothing.
         json: a file for all numbers.
     """
@@ -71,7 +71,7 @@ class PlanCommand:
         plan = self.plan()
         console.print(headline(plan), style="bold")
         for table in tables(plan):
-            console.print(table)
+            print_table(table)
         for sentence in sentences(plan):
             console.print(sentence)
         console.print(train_line(plan), markup=False)

@@ -6,12 +6,22 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 LOG_SECONDS = 15.0
 """Time between two lines where there is no terminal."""
 
 console = Console(highlight=False, soft_wrap=True)
 """Lines are not broken, so that paths in them stay whole."""
+
+UNFOLDED = 1000
+"""Columns of a file or a pipe, which rich would take to have 80."""
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal; in a file or a pipe nothing is folded or cut."""
+    wide = Console(file=console.file, width=UNFOLDED, quiet=console.quiet)
+    (console if console.is_terminal else wide).print(table)
 
 
 class Meter:

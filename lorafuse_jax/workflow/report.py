@@ -25,7 +25,7 @@ from lorafuse_jax.workflow.evaluate import archives_of
 from lorafuse_jax.workflow.layer_diagnostics import layer_diagnostics
 from lorafuse_jax.workflow.members import best_seed
 from lorafuse_jax.workflow.programs import with_programs
-from lorafuse_jax.workflow.progress import console
+from lorafuse_jax.workflow.progress import console, print_table
 from lorafuse_jax.workflow.rerun import evaluate_command, rerun_of
 from lorafuse_jax.workflow.run_lock import locked
 
@@ -48,10 +48,10 @@ def report(run: RunFolder) -> list[Summary]:
     summaries = [result.summary for result in results]
     for result in results:
         summary = result.summary
-        console.print(terminal_table(summary))
+        print_table(terminal_table(summary))
         console.print(caption(summary), style="dim", soft_wrap=False)
         if _fused_subsets(result):
-            console.print(subset_table(result.by_size))
+            print_table(subset_table(result.by_size))
             console.print(CAPTION, style="dim", soft_wrap=False)
     _write(run, results)
     if problems:
@@ -84,7 +84,7 @@ def report_groups(runs: Sequence[RunFolder]) -> list[GroupedSummary]:
         bests = [result.summary.best_seed for result in own]
         summaries.append(summarize_groups([r.scores for r in own], bests, names))
     for summary in summaries:
-        console.print(groups_terminal_table(summary))
+        print_table(groups_terminal_table(summary))
     for run, own in zip(runs, results, strict=True):
         _write(run, own)
     reports = [

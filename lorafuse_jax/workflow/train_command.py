@@ -17,6 +17,10 @@ class Train(TrainConfig):
 
     lorafuse train --model smollm2-135m-instruct --data my.jsonl --seeds 11 42 202 --out runs/my
 
+    lorafuse train --model llama2/ --data metamathqa --quantization nf4 --seeds 1 2 --out runs/llama
+
+    Each seed's adapter is written into the run folder as a PEFT adapter, adapters/seed-11. Then
+    fuse and compare them: lorafuse fuse runs/my --operator mean, and lorafuse evaluate runs/my.
     Repeating the command goes on where it was stopped.
 
     Attributes:
@@ -26,9 +30,9 @@ class Train(TrainConfig):
             examples and matrices dealt out; fsdp deals the base out over data too. By default all
             devices, seeds first. It may be another when a run goes on.
         hosts: of a job on several hosts, each of which is given this command: auto where SLURM,
-            Open MPI, Cloud TPU or GKE say who they are; or the address and a free port of process
-            0, the number of this process and how many there are: 10.0.0.1:1234,0/4. They share the
-            folder --out; the first of them writes and prints.
+            Open MPI, Cloud TPU or GKE say who they are; or, as in 10.0.0.1:1234,0/4, the address
+            and a free port of process 0, the number of this process and how many there are. They
+            share the folder --out; the first of them writes and prints.
     """
 
     out: Path

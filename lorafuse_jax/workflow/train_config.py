@@ -52,24 +52,24 @@ class TrainConfig:
             for projections of the layers, and, by name alone, embed_tokens and lm_head.
         learning_rate: peak, after a warm-up over 5 % of the steps; a cosine to a tenth follows. One
             for all, or one a seed.
-        method: low-rank updates (lora; dora with a trained norm a column, 2402.09353), the whole
+        method: low-rank updates (lora; dora with a trained norm a column, arXiv 2402.09353), whole
             kernels of the targets (dense), or all parameters (full, a checkpoint a seed).
         init: of the updates: A random and B zero; or the base's principal directions (pissa,
-            2404.02948) or its QR (olora, 2406.01775), alike for all seeds, which then differ by
-            order and dropout alone.
+            arXiv 2404.02948) or its QR (olora, arXiv 2406.01775), alike for all seeds, which then
+            differ by order and dropout alone.
         lora_plus: B's learning rate over A's (LoRA+; its paper takes 16 and a smaller rate for A).
         subset: share of the training set, in (0, 1], that each seed draws and sees at all.
         examples: training examples of each seed, in its own endless order; one epoch by default.
         examples_per_step: examples of each seed in one optimiser step.
         micro_batches: parts that these are computed in, one after the other, for less memory.
         seeds_per_pass: seeds that are computed at once, for less memory; all by default.
-        remat: what a backward pass computes again, for less memory: what lies between the products
-            (projections), all but each layer's input (layers), or nothing.
+        remat: what a backward pass computes again, for less memory: all between the matrix products
+            with weights (projections), all but each layer's input (layers), or nothing.
         heldout_examples: validation examples of the held-out loss, the first of the split; the same
             for every seed.
         shared: what the seeds have in common instead of each its own: init, order, dropout, subset.
         max_length: longest example in tokens; the model's context by default.
-        overlong: what happens to longer ones.
+        overlong: what happens to longer ones: training does not start, or they are left out.
         template: how prompts are put to the model: qa, chat, alpaca or metamath; by default as the
             data says, or else the tokenizer's chat template, or else qa.
         quantization: keep the frozen base in 8 bits a weight (int8) or 4 (nf4, as QLoRA).

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 
 import pytest
-import tyro
 
 from lorafuse_jax import cli
 from lorafuse_jax.evaluation.benchmark import (
@@ -186,9 +185,7 @@ def test_commands_name_what_was_asked(run, inputs, tmp_path):
     evaluate(run, [], 2)
     found = {}
     for archive in archives_of(run):
-        words = shlex.split(evaluate_command(archive, run.path))[1:]
-        config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
-        command = tyro.cli(cli.Command, args=words, config=config)
+        command = cli.parse(shlex.split(evaluate_command(archive, run.path))[1:])
         found[archive.asked()["label"]] = (command.tasks, command.limit, command.subsets)
     assert found == {
         "gsm8k:my copy@trained": (tuple(names[1:]), 2, ("mean",)),

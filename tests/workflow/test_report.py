@@ -9,7 +9,6 @@ import sys
 import jax
 import numpy as np
 import pytest
-import tyro
 
 from lorafuse_jax import cli
 from lorafuse_jax.formats import read_provenance
@@ -61,8 +60,7 @@ def parsed(command):
     """What the command line makes of it."""
     words = shlex.split(command)
     assert words[0] == "lorafuse"
-    config = (tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
-    return tyro.cli(cli.Command, args=words[1:], config=config)
+    return cli.parse(words[1:])
 
 
 def test_commands_make_the_run_anew(run, inputs):
