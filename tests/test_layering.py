@@ -22,7 +22,7 @@ ALLOWED = {
     "parallel": BASE,
     "models": BASE | {"memory", "parallel"},
     "data": BASE | {"prompts", "worked"},
-    "assets": BASE | {"models"},
+    "assets": BASE | {"data", "evaluation", "models"},
     "training": BASE | {"parallel"},
     "plan": BASE | {"models", "parallel", "training"},
     "generation": BASE | {"memory", "parallel"},

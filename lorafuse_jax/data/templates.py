@@ -30,14 +30,24 @@ def _metamath(prompt: str, completion: str) -> tuple[str, str]:
     return METAMATH.format(prompt=prompt), completion
 
 
+def _function(prompt: str, completion: str) -> tuple[str, str]:
+    """A Python function's beginning and the rest of its body, as in a file.
+
+    The body's first line has no indentation of its own in data, whose ends are stripped; three of
+    its four spaces are the prompt's, as byte-level tokenizers divide them.
+    """
+    return f"{prompt}\n   ", f" {completion}"
+
+
 TEXT_TEMPLATES: dict[str, Callable[[str, str], tuple[str, str]]] = {
     "qa": _qa,
     "alpaca": _alpaca,
     "metamath": _metamath,
+    "function": _function,
 }
 """Name -> (prompt, completion) -> text of both."""
 
 CHAT = "chat"
 """The template that the tokenizer carries."""
 
-TEMPLATES = ("qa", CHAT, "alpaca", "metamath")
+TEMPLATES = ("qa", CHAT, "alpaca", "metamath", "function")

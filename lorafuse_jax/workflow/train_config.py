@@ -70,8 +70,8 @@ class TrainConfig:
         shared: what the seeds have in common instead of each its own: init, order, dropout, subset.
         max_length: longest example in tokens; the model's context by default.
         overlong: what happens to longer ones: training does not start, or they are left out.
-        template: how prompts are put to the model: qa, chat, alpaca or metamath; by default as the
-            data says, or else the tokenizer's chat template, or else qa.
+        template: how prompts are put to the model: qa, chat, alpaca, metamath or function; by
+            default as the data says, or else the tokenizer's chat template, or else qa.
         quantization: keep the frozen base in 8 bits a weight (int8) or 4 (nf4, as QLoRA).
         fuse_every: steps between evaluations, each of which measures the held-out loss of the fused
             adapter too; by default there are three evaluations, of the seeds alone.

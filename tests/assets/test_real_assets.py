@@ -10,10 +10,15 @@ from transformers import AutoTokenizer
 
 from lorafuse_jax.assets import fetch
 from lorafuse_jax.assets.word_problems import TEMPLATES, TRANSFER_TEMPLATES
+from lorafuse_jax.data.contamination import contamination
+from lorafuse_jax.data.encode import encode_all
 from lorafuse_jax.data.examples import load_task, normalize
 from lorafuse_jax.data.files import read_rows
+from lorafuse_jax.evaluation.benchmark import Response
 from lorafuse_jax.evaluation.checkers.number import extract, matches
+from lorafuse_jax.evaluation.code.doctests import name_of
 from lorafuse_jax.evaluation.tasks import BENCHMARKS
+from lorafuse_jax.workflow.benchmarks import pose
 
 pytestmark = pytest.mark.real
 
@@ -54,6 +59,38 @@ def test_humaneval_keeps_solutions_and_tests_that_run_together():
         program = row["signature"] + row["canonical_solution"] + row["test"]
         ast.parse(program)
         assert f"def {row['entry_point']}(" in program and "def check(" in program
+
+
+def test_code_pairs_are_short_and_have_nothing_of_humaneval():
+    task = load_task(fetch("code-pairs"))
+    sizes = {"train": 310, "validation": 64, "test": 75, "transfer": 96}
+    assert {split: len(examples) for split, examples in task.splits.items()} == sizes
+    groups = {split: {one.group for one in some} for split, some in task.splits.items()}
+    assert groups["transfer"] == {"more_itertools", "toolz", "pydash", "boltons"}
+    for split in ("train", "validation", "test"):
+        assert groups[split] == {"codeio", "algorithms", "sympy"}
+    every = [one for examples in task.splits.values() for one in examples]
+    problems = load_task(fetch("humaneval")).splits["test"]
+    found = contamination(every, problems)
+    assert (found.overlapping, found.n) == (0, 13)
+    names = {name_of(problem.prompt) for problem in problems}
+    assert not names & {name_of(one.prompt) for one in every}
+    tokenizer = AutoTokenizer.from_pretrained(fetch("smollm2-135m-instruct"))
+    encoded = encode_all(every, tokenizer, "function")
+    assert max(one.length for one in encoded) <= 280
+    assert np.mean([one.length <= 250 for one in encoded]) > 0.98
+    assert 1.25 * max(len(one.completion) for one in encoded) <= 160
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test", "transfer"])
+def test_code_pairs_references_pass_and_those_of_others_do_not(split):
+    posed = pose(f"code-pairs/{split}", None)
+    answers = [question.references[0] for question in posed.questions]
+    for texts, least, most in ((answers, 1, 1), (answers[1:] + answers[:1], 0, 0.05)):
+        responses = [Response(texts=(text,)) for text in texts]
+        scores = posed.benchmark.score(posed.questions, responses)
+        assert least <= np.mean([score.values["passes"] for score in scores]) <= most
+        assert all(score.values["parses"] == 1 for score in scores)
 
 
 CHOICES = {"boolq": 3270, "mmlu-2842": 2842, "hellaswag-100": 100, "truthfulqa-100": 100}

@@ -6,7 +6,7 @@ from tokenizers.processors import TemplateProcessing
 from lorafuse_jax.data.encode import encode, encode_split
 from lorafuse_jax.data.examples import load_task, normalize, read_examples, split_by_hash
 from lorafuse_jax.data.rows import Example
-from lorafuse_jax.data.templates import TEMPLATES
+from lorafuse_jax.data.templates import TEMPLATES, TEXT_TEMPLATES
 from lorafuse_jax.types import UserError
 from tests.tiny import tiny_tokenizer
 
@@ -93,6 +93,15 @@ def test_completion_ends_with_the_end_token_and_prompt_has_none(template):
     assert "That." in tokenizer.decode(one.completion[:-1]) and "What?" in tokenizer.decode(
         one.prompt
     )
+
+
+def test_a_functions_body_follows_its_beginning_as_in_a_file():
+    whole = "".join(TEXT_TEMPLATES["function"]("def f(x):", "x += 1\n    return x"))
+    assert whole == "def f(x):\n    x += 1\n    return x"
+    tokenizer = tiny_tokenizer()
+    one = encode(example("def f(x):", "return x"), tokenizer, "function")
+    assert tokenizer.decode(one.tokens[:-1]) == "def f(x):\n    return x"
+    assert tokenizer.decode(one.completion[:-1]) == " return x"
 
 
 def test_the_begin_token_comes_first_where_the_tokenizer_puts_it_before_every_text():

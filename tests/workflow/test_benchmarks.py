@@ -177,6 +177,9 @@ def test_the_real_packages_are_asked_in_every_convention(hub):
     posed = pose("evals-mixture/transfer", None)
     assert posed.benchmark.name == "own:exact"
     assert len({question.group for question in posed.questions}) == 23
+    posed = pose("code-pairs/transfer", None)
+    assert (posed.label, posed.benchmark.name) == ("code-pairs/transfer", "own:doctest")
+    assert {q.group for q in posed.questions} == {"more_itertools", "toolz", "pydash", "boltons"}
 
 
 @pytest.fixture(scope="module")

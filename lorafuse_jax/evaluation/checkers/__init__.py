@@ -3,7 +3,15 @@
 To add one: a file with a ``Checker``, and its name in ``CHECKERS``.
 """
 
-from lorafuse_jax.evaluation.checkers import contains, exact, formula, letter, number, pattern
+from lorafuse_jax.evaluation.checkers import (
+    contains,
+    doctests,
+    exact,
+    formula,
+    letter,
+    number,
+    pattern,
+)
 from lorafuse_jax.evaluation.checkers.checker import Checker
 
 CHECKERS: dict[str, Checker] = {
@@ -15,6 +23,7 @@ CHECKERS: dict[str, Checker] = {
         letter.CHECKER,
         contains.CHECKER,
         pattern.CHECKER,
+        doctests.CHECKER,
     )
 }
 

@@ -14,14 +14,21 @@ class Checker(NamedTuple):
     Attributes:
         name: on the command line.
         about: one line.
-        score: responses, each beside its question -> their scores, of one metric, ``correct``.
+        score: responses, each beside its question -> their scores.
         problem: what is wrong with a gold answer, so that nothing could match it; None if nothing.
+        metrics: names of the scores' values; models are compared by the first.
+        stop_strings: end an answer, besides the model's own end.
+        runs_programs: whether to score is to run what models wrote; ``score`` then takes ``unsafe``
+            and ``cache`` too, see ``workflow.programs``.
     """
 
     name: str
     about: str
     score: Scorer
     problem: Callable[[str], str | None]
+    metrics: tuple[str, ...] = (METRIC,)
+    stop_strings: tuple[str, ...] = ()
+    runs_programs: bool = False
 
 
 def by_finding(

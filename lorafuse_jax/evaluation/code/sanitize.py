@@ -38,7 +38,7 @@ def longest_python(text: str) -> str:
     until = [0, *itertools.accumulate(bool(line.strip()) for line in lines)]
 
     def is_python(first: int, last: int) -> bool:
-        return _parse("\n".join(lines[first : last + 1])) is not None
+        return parse("\n".join(lines[first : last + 1])) is not None
 
     best, most = (0, 0), 0
     for first in range(len(lines)):
@@ -55,7 +55,7 @@ def longest_python(text: str) -> str:
 
 
 def _needed(code: str, names: set[str]) -> str:
-    tree = _parse(code)
+    tree = parse(code)
     if tree is None:
         return ""
     imports: list[ast.stmt] = []
@@ -102,7 +102,8 @@ def _identifiers(tree: ast.AST) -> Iterator[str]:
             yield from (one for one in getattr(node, field, ()) if isinstance(one, str))
 
 
-def _parse(code: str) -> ast.Module | None:
+def parse(code: str) -> ast.Module | None:
+    """The tree; None if it is no Python."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,6 +1,7 @@
 """A user's own data, or a prepared data set: the answer is checked as a checker says."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,9 +33,11 @@ def own_benchmark(name: str, checker: Checker) -> Benchmark:
         licence="the data's",
         source=Source(),
         columns=("prompt", "completion", "answer"),
-        conventions={"trained": TRAINED},
+        conventions={"trained": replace(TRAINED, decoding=Decoding(None, checker.stop_strings))},
         pose=partial(_pose, checker),
         score=checker.score,
+        metrics=checker.metrics,
+        runs_programs=checker.runs_programs,
     )
 
 
