@@ -81,8 +81,8 @@ def test_every_mesh_gives_the_losses_and_adapters_of_one_device(trained, run):
 def test_devices_share_the_products(trained, run):
     """Narrow products of updates are computed by all of ``model``; a part alone fills no row.
 
-    How many more that makes depends on which products the host's compiler turns into sums (0.16 here
-    for ``model=4``); whatever axis is not made use of makes it a quarter or more, and for
+    How many more that makes depends on which products the host's compiler turns into sums (0.16
+    here for ``model=4``); whatever axis is not made use of makes it a quarter or more, and for
     ``model=8`` nearly a half.
     """
     assert 1 / 8 <= trained[run]["share"] < (0.3 if run == "model=8" else 0.2)
