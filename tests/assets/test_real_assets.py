@@ -15,6 +15,7 @@ from lorafuse_jax.data.encode import encode_all
 from lorafuse_jax.data.examples import load_task, normalize
 from lorafuse_jax.data.files import read_rows
 from lorafuse_jax.evaluation.benchmark import Response
+from lorafuse_jax.evaluation.checkers import CHECKERS
 from lorafuse_jax.evaluation.checkers.number import extract, matches
 from lorafuse_jax.evaluation.code.doctests import name_of
 from lorafuse_jax.evaluation.tasks import BENCHMARKS
@@ -40,15 +41,34 @@ def test_task_is_split_disjointly_and_its_answers_follow_from_its_completions(na
             assert matches(extract(one.completion), one.answer), one
 
 
-def test_evals_mixture_holds_tasks_out_and_keeps_prompts_on_one_side():
-    task = load_task(fetch("evals-mixture"))
-    sizes = {"train": 30244, "validation": 3698, "test": 3769, "transfer": 3416}
-    assert {split: len(examples) for split, examples in task.splits.items()} == sizes
+MIXTURES = {
+    "evals-mixture": {"train": 30244, "validation": 3698, "test": 3769, "transfer": 3234},
+    "evals-english": {"train": 5044, "validation": 620, "test": 648, "transfer": 1034},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "trained", "held_out"), [("evals-mixture", 256, 22), ("evals-english", 118, 19)]
+)
+def test_evals_mixtures_hold_tasks_out_and_keep_prompts_on_one_side(name, trained, held_out):
+    task = load_task(fetch(name))
+    assert {split: len(some) for split, some in task.splits.items()} == MIXTURES[name]
     prompts = [normalize(e.prompt) for examples in task.splits.values() for e in examples]
     assert len(set(prompts)) == len(prompts)
     names = {s: {e.id.rpartition("-")[0] for e in some} for s, some in task.splits.items()}
-    assert len(names["train"]) == 256 and len(names["transfer"]) == 23
+    assert len(names["train"]) == trained and len(names["transfer"]) == held_out
     assert not names["transfer"] & (names["train"] | names["validation"] | names["test"])
+    assert contamination(task.splits["train"], task.splits["transfer"]).mostly == 0
+    for examples in task.splits.values():
+        assert len({one.group for one in examples[:40]}) > 10
+        assert all(CHECKERS["exact"].problem(one.answer) is None for one in examples)
+
+
+def test_english_tasks_are_short():
+    tokenizer = AutoTokenizer.from_pretrained(fetch("smollm2-135m-instruct"))
+    every = [one for some in load_task(fetch("evals-english")).splits.values() for one in some]
+    lengths = [one.length for one in encode_all(every, tokenizer, "chat")]
+    assert np.median(lengths) < 110 and np.quantile(lengths, 0.95) < 200 and max(lengths) <= 450
 
 
 def test_humaneval_keeps_solutions_and_tests_that_run_together():

@@ -176,7 +176,7 @@ def test_the_real_packages_are_asked_in_every_convention(hub):
     assert len({q.group for q in pose("gsm-symbolic/transfer", None).questions}) == 12
     posed = pose("evals-mixture/transfer", None)
     assert posed.benchmark.name == "own:exact"
-    assert len({question.group for question in posed.questions}) == 23
+    assert len({question.group for question in posed.questions}) == 22
     posed = pose("code-pairs/transfer", None)
     assert (posed.label, posed.benchmark.name) == ("code-pairs/transfer", "own:doctest")
     assert {q.group for q in posed.questions} == {"more_itertools", "toolz", "pydash", "boltons"}

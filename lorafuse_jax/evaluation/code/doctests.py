@@ -25,7 +25,7 @@ from lorafuse_jax.evaluation.code.scoring import UNDECIDED
 from lorafuse_jax.evaluation.sandbox import Limits, Program, Verdict, run_programs
 
 METRICS = ("passes", "runs", "parses")
-LIMITS = Limits(seconds=15.0, cpu_seconds=3)
+LIMITS = Limits(seconds=30.0, cpu_seconds=3)
 INDENTATION = "    "
 STOPS = (
     *("\ndef ", "\nclass ", "\n@", "\n#", '\n"""', "\n>>>", "\n```"),
