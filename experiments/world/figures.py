@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from experiments.world.conditions import MEMBERS
 from experiments.world.config import LAPTOP
@@ -23,18 +24,18 @@ OUTPUTS = ("ensemble of logits", "majority vote")
 
 def world_figure(results: Path, task: str) -> Figure:
     """Gains of every row; the curve over the number of seeds; held-out loss over the scale."""
+    table = read_marks(results / f"{task}-test.npz")
     rows = [
-        one
-        for one in judged_rows(read_marks(results / f"{task}-test.npz"))
-        if not np.isnan(one.p_value) and one.name not in NULLS
+        one for one in judged_rows(table) if not np.isnan(one.p_value) and one.name not in NULLS
     ]
     figure = Figure(figsize=(11, 0.24 * len(rows) + 1.6), layout="constrained")
     places = figure.add_gridspec(2, 2, width_ratios=(3, 2))
     _gains(figure.add_subplot(places[:, 0]), rows)
-    above, below = (figure.add_subplot(places[number, 1]) for number in range(2))
-    _counts(above, results, task)
-    _scales(below, results, task)
-    figure.suptitle(f"{task}: gain over the mean seed, 24 groups of three", x=0.01, ha="left")
+    _scales(figure.add_subplot(places[0, 1]), results, task)
+    if (results / f"{task}-n{LAPTOP.counts[0]}.npz").exists():
+        _counts(figure.add_subplot(places[1, 1]), results, task)
+    groups = len(table["mean"])
+    figure.suptitle(f"{task}: gain over the mean seed, {groups} groups of three", x=0.01, ha="left")
     return figure
 
 
@@ -99,5 +100,8 @@ def _scales(axes: Axes, results: Path, task: str) -> None:
     axes.set_xlabel("scale of the update")
     axes.set_ylabel("held-out loss, nats a token")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticks([0.5, 1, 2, 4])
     axes.legend(fontsize=7, frameon=False)
     clean(axes)

@@ -1,6 +1,6 @@
 """Every row of every group of one condition, on given questions: who is right, and how likely."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -102,27 +102,25 @@ def soups(exam: Exam, groups: Sequence[Adapter]) -> list[Adapter]:
 
 
 def choose(
-    exam: Exam,
-    groups: Sequence[Adapter],
-    rows: Mapping[str, Row],
-    said: Callable[[str, list[float]], None] = lambda name, values: None,
-) -> dict[str, list[float]]:
-    """Mean held-out loss over groups, nats a token, of every setting of every row.
+    exam: Exam, groups: Sequence[Adapter], rows: Mapping[str, Row]
+) -> Iterator[tuple[str, list[float]]]:
+    """Mean held-out loss over groups, nats a token, of every setting of every row, as they come.
 
     Args:
         exam: on validation questions.
         groups: of seeds that are in no test.
         rows: with settings to choose among.
-        said: told of each row as it is done.
     """
-    losses: dict[str, list[float]] = {}
     for name, row in rows.items():
-        losses[name] = [
-            -float(np.mean([exam.likelihood(fuse(row, own, g, n)) for n, g in enumerate(groups)]))
-            for own in row.settings
-        ]
-        said(name, losses[name])
-    return losses
+        yield (
+            name,
+            [
+                -float(
+                    np.mean([exam.likelihood(fuse(row, own, g, n)) for n, g in enumerate(groups)])
+                )
+                for own in row.settings
+            ],
+        )
 
 
 def mean_of(stacked: Adapter) -> Adapter:

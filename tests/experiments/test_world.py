@@ -17,6 +17,7 @@ from experiments.world.record import read_marks, write_marks
 from experiments.world.tables import world_page
 from lorafuse_jax.data.encode import Encoded
 from lorafuse_jax.models.hub import load_model
+from lorafuse_jax.types import UserError
 from tests.tiny import random_adapter
 
 FEW = ("mean", "mean, scale chosen", "version 1", "dare")
@@ -223,7 +224,7 @@ def test_study_is_not_done_again(studied, monkeypatch):
 
 def test_tests_are_not_opened_before_the_choice(studied, tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(stages, "choose", lambda exam, *_: opened.append(exam.questions) or {})
+    monkeypatch.setattr(stages, "choose", lambda exam, *_: opened.append(exam.questions) or [])
     monkeypatch.setattr(stages, "member_table", lambda *_, **__: pytest.fail("a test was opened"))
     with pytest.raises(KeyError):  # rows without a choice
         world = config.WORLDS["smoke"]
@@ -237,6 +238,12 @@ def test_tests_are_not_opened_before_the_choice(studied, tmp_path, monkeypatch):
         )
         stage.test()
     assert len(opened) == 1 and len(opened[0].tokens) == world.problems["validation"]
+
+
+def test_nothing_is_chosen_after_the_tests(studied, monkeypatch):
+    monkeypatch.setattr(stages, "ROWS", {**stages.ROWS, "ties": rows.ROWS["mean"]})
+    with pytest.raises(UserError, match="tests were opened, and ties is not chosen"):
+        main(studied)
 
 
 def test_page_has_every_table(studied):
