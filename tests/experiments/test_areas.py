@@ -231,7 +231,7 @@ def test_every_script_has_its_scales(name):
 
 
 def test_command_says_what_is_wrong_and_what_is_left(inputs, tmp_path, capsys):
-    area = tiny_area("math_reasoning", inputs, {"no-such-test": None}, rows=())
+    area = tiny_area("math_reasoning", inputs, {"no-such-test": None}, rows=(), curve=None)
     (tmp_path / "out").mkdir()
     words = ["--out", str(tmp_path / "out"), "--hours", "-1"]
     assert main({"laptop": area}, "math_reasoning", "About.", words) == MORE_LEFT
